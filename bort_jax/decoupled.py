@@ -1,0 +1,79 @@
+"""Bort behind an optimizer that normalizes its gradient."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bort_jax.correction import (
+  Amplitude,
+  Mode,
+  amplitude_argument,
+  matrix_correction,
+)
+from bort_jax.matrices import on_matrices
+from bort_jax.selection import AxesLike, map_matrices, matrix_views
+from bort_jax.transform import NO_PARAMS_MESSAGE
+from bort_jax.validation import is_zero
+
+
+class DecoupledState(NamedTuple):
+  """State of the decoupled weight decay and correction."""
+
+  count: jax.typing.ArrayLike  # shape=(), dtype=jnp.int32.
+  decay: optax.OptState  # state of optax.add_decayed_weights.
+
+
+def add_decoupled_bort(
+  learning_rate: optax.ScalarOrSchedule,
+  gamma: optax.ScalarOrSchedule,
+  weight_decay: float | jax.Array,
+  weight_decay_mask: Any,
+  amplitude: Amplitude,
+  mode: Mode,
+  axes: AxesLike,
+) -> optax.GradientTransformationExtraArgs:
+  """Adds λW + γ·C((1 − ηλ)W), so that scaling by η gives the published order.
+
+  The decay is taken from optax.add_decayed_weights, whose mask says where.
+  """
+  decay = optax.add_decayed_weights(weight_decay, weight_decay_mask)
+
+  def init_fn(params):
+    if not is_zero(gamma):
+      matrix_views(axes, params)  # refuses what does not fit, now
+    return DecoupledState(jnp.zeros([], jnp.int32), decay.init(params))
+
+  def update_fn(updates, state, params=None, **extra_args):
+    del extra_args
+    if params is None:
+      raise ValueError(NO_PARAMS_MESSAGE)
+    zeros = optax.tree.zeros_like(updates)
+    decayed, decay_state = decay.update(zeros, state.decay, params)
+    rate = _at(state.count, learning_rate)
+    strength = _at(state.count, gamma)
+
+    def correct(view, update, decayed, w, rate, strength, a):
+      correction = matrix_correction(view, w - rate * decayed, a, mode)
+      return update + decayed + strength * correction
+
+    def add_to_matrix(view, update, decayed, w):
+      a = amplitude_argument(amplitude)
+      return on_matrices(correct, view, update, decayed, w, rate, strength, a)
+
+    add = lambda update, decayed, _: (update + decayed).astype(update.dtype)
+    if is_zero(strength):
+      updates = jax.tree.map(add, updates, decayed, params)
+    else:
+      updates = map_matrices(
+        add_to_matrix, axes, updates, decayed, params, others=add
+      )
+    count = optax.safe_increment(state.count)
+    return updates, DecoupledState(count, decay_state)
+
+  return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _at(count: jax.typing.ArrayLike, value: Any) -> Any:
+  return value(count) if callable(value) else value

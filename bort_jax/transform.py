@@ -1,0 +1,141 @@
+"""Bort as an optax gradient transformation."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bort_jax.correction import (
+  Amplitude,
+  Mode,
+  amplitude_argument,
+  check_amplitude,
+  check_mode,
+  matrix_correction,
+)
+from bort_jax.matrices import on_matrices
+from bort_jax.selection import AxesLike, map_matrices, matrix_views
+from bort_jax.validation import check_number, is_zero
+
+NO_PARAMS_MESSAGE = (
+  'params is None, but the constraint is a function of the parameters; call'
+  ' update(updates, state, params).'
+)
+
+
+class BortState(NamedTuple):
+  """State of :func:`bort` with a scheduled gamma."""
+
+  count: jax.typing.ArrayLike  # shape=(), dtype=jnp.int32.
+
+
+def bort(
+  gamma: optax.ScalarOrSchedule,
+  *,
+  amplitude: Amplitude = 1.0,
+  mode: Mode = 'l2-full',
+  axes: AxesLike = None,
+) -> optax.GradientTransformationExtraArgs:
+  r"""Adds gamma·C(W) to the updates: pulls each weight matrix to W Wᴴ = aI.
+
+  .. math::
+    u \leftarrow u + \gamma\, (W W^H W - a W)
+
+  Put it *before* the optimizer, whose learning rate then scales the constraint
+  as it scales the gradient. With ``optax.sgd`` this is the published BortS. For
+  Adam, LAMB and Muon, which normalize what they are given, use the decoupled
+  :func:`bort_adamw`, :func:`bort_lamb` and :func:`bort_muon`.
+
+  Every singular value goes to √a, for a wide and for a tall matrix alike; on a
+  tall one it is the columns that become orthogonal. With plain SGD the step
+  h = learning_rate·gamma is stable while h·a < 1 and σ_max² < a + 2/h; see
+  :func:`bort_jax.spectrum.check`. It is fastest at h·a = 1/2.
+
+  Args:
+    gamma: strength of the constraint, a number >= 0 or a schedule; 0 is off.
+    amplitude: a, a number > 0, or ``'ada'`` for the published (mean row norm)²
+      of each step.
+    mode: one of the seven published modes, see
+      :func:`bort_jax.correction.bort_correction`.
+    axes: which parameters are matrices, and along which axes: a rule
+      ``(path, leaf) -> MatrixAxes | None``, one :class:`MatrixAxes`, or a tree
+      of them; ``optax.contrib.MuonDimensionNumbers`` serves too. By default
+      parameters are chosen by name, see
+      :func:`bort_jax.selection.default_rule`.
+
+  Returns:
+    The corresponding :class:`optax.GradientTransformationExtraArgs`. Its update
+    needs ``params``.
+
+  Raises:
+    ValueError: for a negative or non-finite number or an unknown mode; when it
+      is initialized or applied, for axes that do not fit the parameters or
+      select none of them.
+    TypeError: if a selected parameter is not of a float or complex dtype.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from bort_jax import bort
+    >>> params = {'kernel': jnp.array([[1.0, 0.2], [0.0, 2.0]])}
+    >>> loss = lambda params: jnp.sum(params['kernel'] ** 2)
+    >>> tx = optax.chain(bort(gamma=10.0), optax.sgd(0.01))
+    >>> state = tx.init(params)
+    >>> for _ in range(100):
+    ...   grads = jax.grad(loss)(params)
+    ...   updates, state = tx.update(grads, state, params)
+    ...   params = optax.apply_updates(params, updates)
+    >>> singular_values = jnp.linalg.svd(params['kernel'], compute_uv=False)
+    >>> [round(float(s) ** 2, 3) for s in singular_values]  # 1 - 2 / gamma
+    [0.8, 0.8]
+
+  .. note::
+    Under ``optax.inject_hyperparams``, name a callable ``axes`` in
+    ``static_args``, or optax takes it for a schedule.
+
+  References:
+    Zhang et al., `Bort: Towards Explainable Neural Networks with Bounded
+    Orthogonal Constraint <https://arxiv.org/abs/2212.09062>`_, 2023
+  """
+  check_constraint(gamma, amplitude, mode)
+
+  def init_fn(params):
+    if not is_zero(gamma):
+      matrix_views(axes, params)  # refuses what does not fit, now
+    if callable(gamma):
+      return BortState(count=jnp.zeros([], jnp.int32))
+    return optax.EmptyState()
+
+  def update_fn(updates, state, params=None, **extra_args):
+    del extra_args
+    if params is None:
+      raise ValueError(NO_PARAMS_MESSAGE)
+    strength: Any = gamma
+    new_state = state
+    if callable(gamma):
+      strength = gamma(state.count)
+      new_state = BortState(count=optax.safe_increment(state.count))
+    if is_zero(strength):
+      return updates, new_state
+
+    def correct(view, update, w, strength, a):
+      return update + strength * matrix_correction(view, w, a, mode)
+
+    def add_to_matrix(view, update, w):
+      a = amplitude_argument(amplitude)
+      return on_matrices(correct, view, update, w, strength, a)
+
+    return map_matrices(add_to_matrix, axes, updates, params), new_state
+
+  return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def check_constraint(
+  gamma: optax.ScalarOrSchedule, amplitude: Amplitude, mode: str
+) -> None:
+  """Refuses settings that no constraint can have."""
+  check_number('gamma', gamma)
+  check_amplitude(amplitude)
+  check_mode(mode)
