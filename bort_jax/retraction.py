@@ -33,11 +33,11 @@ def keep_orthogonal(
 
   Iterations needed for max|W Wᴴ/a − I| ≤ 1e-5 in float32 after each of many
   Adam steps, measured: at learning rate 1e-3, two for noisy gradients of any
-  shape up to 1024×1024, and three for a steady rank-one gradient; at 1e-2, three
-  for both on 64×256, and six for a rank-one gradient on 1024×1024, which moves
-  the weight by ten times its own norm. For an m×n matrix, m ≤ n, the projection
-  and every iteration each cost 4m²n operations, as much as one correction of
-  :func:`bort_jax.bort`.
+  shape up to 1024×1024, and three for a steady rank-one gradient; at 1e-2,
+  three for both on 64×256, and six for a rank-one gradient on 1024×1024, which
+  moves the weight by ten times its own norm. For an m×n matrix, m ≤ n, the
+  projection and every iteration each cost 4m²n operations, as much as one
+  correction of :func:`bort_jax.bort`.
 
   The parameters should be orthogonal at the start: initialize them so, or use
   :func:`bort_jax.spectrum.polish`. From another start it converges over the
