@@ -99,8 +99,8 @@ def _undo_conv(
   kernel = conv.kernel[...]
   ones = jnp.ones_like(kernel[..., :1, :1])
   channel = (1, *shape[1:3], 1)
-  norms = jnp.sum(kernel**2, axis=(0, 1, 2)) + _EPSILON
-  y = (y - conv.bias[...]) / norms
+  norms = jnp.sum(kernel**2, axis=(0, 1, 2), keepdims=True) + _EPSILON
+  y = (y - jnp.reshape(conv.bias[...], norms.shape)) / norms
   patches = _transpose_conv(kernel, stride, padding, y, shape)
   every = jnp.ones_like(y[:1, ..., :1])
   counts = _transpose_conv(ones, stride, padding, every, channel)

@@ -1,0 +1,56 @@
+"""What a user finds: documented names, typed, and a core that stays light."""
+
+import doctest
+import importlib
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import bort_jax
+
+PACKAGES = ('bort_jax', 'bort_jax.spectrum', 'bort_jax.nn', 'bort_jax.train')
+
+
+def public_names():
+  for package in PACKAGES:
+    module = importlib.import_module(package)
+    for name, value in vars(module).items():
+      is_ours = getattr(value, '__module__', '').startswith('bort_jax')
+      if not name.startswith('_') and callable(value) and is_ours:
+        yield pytest.param(value, id=f'{package}.{name}')
+
+
+NO_EXAMPLE_NEEDED = {'Finding', 'Dataset'}  # plain records
+
+
+@pytest.mark.parametrize('value', list(public_names()))
+def test_public_names_have_a_docstring_with_an_example(value):
+  doc = inspect.getdoc(value)
+  assert doc
+  if value.__name__ not in NO_EXAMPLE_NEEDED:
+    assert doctest.DocTestParser().get_examples(doc)
+
+
+def test_the_names_of_the_optimizer_are_at_the_top():
+  names = (
+    'MatrixAxes bort bort_adamw bort_lamb bort_muon bort_sgd keep_orthogonal'
+  )
+  for name in names.split():
+    assert callable(getattr(bort_jax, name))
+
+
+def test_the_core_imports_jax_and_optax_alone():
+  heavy = 'flax chex orbax matplotlib rich sklearn tensorflow_datasets tyro'
+  code = (
+    'import sys, jax, optax; before = set(sys.modules); import bort_jax;'
+    'new = {name.split(".")[0] for name in set(sys.modules) - before};'
+    f'assert not new & set({heavy.split()!r}), new'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_the_package_is_typed():
+  assert (pathlib.Path(bort_jax.__file__).parent / 'py.typed').exists()

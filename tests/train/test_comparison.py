@@ -1,0 +1,185 @@
+"""Whole runs: what they write, that they repeat, and how they fail."""
+
+import json
+import pathlib
+import re
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from bort_jax import cli, nn
+from bort_jax.train import TrainConfig, load_dataset, train
+from bort_jax.train.comparison import make_network
+from bort_jax.train.errors import DivergedError, RunError
+
+SMALL = {
+  'epochs': 2,
+  'widths': (4, 8, 12, 16, 24),
+  'batch_size': 128,
+  'learning_rate': 4e-3,
+}
+
+
+def run(path, **options):
+  return train(TrainConfig(run_dir=path, **{**SMALL, **options}))
+
+
+def lines(path):
+  text = (path / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  path = tmp_path_factory.mktemp('runs') / 'soft'
+  return path, run(path)
+
+
+def test_the_constraint_is_what_differs(finished):
+  _, comparison = finished
+  adamw, bort, control = comparison.rows
+  assert bort.orthogonality_error < 0.25 * adamw.orthogonality_error
+  assert control.orthogonality_error < 1e-5
+  assert control.test_accuracy < 0.3
+  starts = [fit.epochs[0] for fit in comparison.fits.values()]
+  assert starts[0].test_accuracy == starts[1].test_accuracy
+  first = [fit.steps[0].loss for fit in comparison.fits.values()]
+  assert first[0] == first[1]
+
+
+def test_the_run_directory_is_complete(finished):
+  path, comparison = finished
+  config = json.loads((path / 'config.json').read_text())
+  assert config['epochs'] == 2
+  assert config['widths'] == [4, 8, 12, 16, 24]
+  rows = lines(path)
+  steps = [r for r in rows if 'loss' in r and r['network'] == 'bort']
+  assert [r['step'] for r in steps] == list(range(1, 23))
+  epochs = [r for r in rows if 'test_accuracy' in r and r['network'] == 'bort']
+  assert [r['epoch'] for r in epochs] == [0, 1, 2]
+  assert epochs[-1]['test_accuracy'] == comparison.rows[1].test_accuracy
+  results = json.loads((path / 'results.json').read_text())
+  assert [row['network'] for row in results] == ['adamw', 'bort', 'untrained']
+
+
+def test_the_checkpoint_holds_the_result(finished):
+  path, comparison = finished
+  directory = (path / 'checkpoints' / 'bort').absolute()
+  with ocp.CheckpointManager(directory) as manager:
+    assert manager.latest_step() == 2
+    restored = manager.restore(2, args=ocp.args.StandardRestore())
+  expected = comparison.fits['bort'].params
+  np.testing.assert_array_equal(
+    jax.tree.leaves(restored['params']['conv1']['kernel'])[0],
+    expected['conv1']['kernel'][...],
+  )
+
+
+def test_same_seed_same_result(finished, tmp_path):
+  _, first = finished
+  again = run(tmp_path / 'again')
+  other = run(tmp_path / 'other', seed=1)
+  losses = lambda c: [step.loss for step in c.fits['bort'].steps]
+  assert losses(first) == losses(again)
+  assert losses(first) != losses(other)
+
+
+def test_the_hard_constraint_is_exact(tmp_path):
+  comparison = run(tmp_path / 'hard', constraint='hard', amplitude=2.0)
+  assert comparison.rows[1].orthogonality_error < 1e-5
+  values = comparison.fits['bort'].epochs[-1].singular_values['conv2/kernel']
+  np.testing.assert_allclose(values, np.sqrt(2), rtol=1e-5)
+
+
+def test_divergence_says_where_and_keeps_the_checkpoint(tmp_path):
+  path = tmp_path / 'run'
+  with pytest.raises(DivergedError) as error:
+    run(path, learning_rate=1e38, gamma=1e-38, weight_decay=0.0)
+  message = str(error.value)
+  assert re.search(r"loss of 'adamw' is (nan|inf) at step \d", message)
+  assert 'after epoch 0 is kept' in message
+  assert (path / 'checkpoints' / 'adamw' / '0').is_dir()
+
+
+def test_a_divergent_constraint_names_the_largest_safe_step(tmp_path):
+  with pytest.raises(DivergedError) as error:
+    run(tmp_path / 'run', learning_rate=0.05, gamma=2000.0, batch_size=16)
+  assert "'bort'" in str(error.value)
+  assert 'the constraint alone is stable up to' in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'data': 'nothing', 'data_dir': pathlib.Path('nowhere')}, 'nowhere'),
+    ({'batch_size': 5000}, '1437 training pictures'),
+    ({'gamma': 1.0, 'weight_decay': 2.0}, 'would decay to zero'),
+  ],
+)
+def test_refusals_leave_nothing_behind(tmp_path, options, message):
+  path = tmp_path / 'run'
+  with pytest.raises(RunError, match=message):
+    run(path, **options)
+  assert not path.exists()
+
+
+def test_an_existing_run_directory_is_left_alone(tmp_path):
+  (tmp_path / 'mine').write_text('precious')
+  with pytest.raises(RunError, match='exists already'):
+    run(tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ['mine']
+
+
+def test_a_run_directory_that_cannot_be_made(tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(RunError, match='cannot be made: Not a directory'):
+    run(tmp_path / 'file' / 'run')
+
+
+def test_small_pictures_take_small_kernels():
+  digits = load_dataset('digits')
+  model = make_network(TrainConfig(), digits)
+  assert isinstance(model, nn.SimpleCNN)
+  assert model.conv1.kernel[...].shape[:2] == (3, 3)
+  assert nn.functional(model)[1]['conv2']['kernel'][...].shape[0] == 3
+
+
+def test_command_line_end_to_end(tmp_path, capsys):
+  path = tmp_path / 'run'
+  arguments = '--epochs 1 --widths 4 8 12 16 24 --batch-size 128'
+  cli.main(['train', *arguments.split(), '--run-dir', str(path)])
+  out = capsys.readouterr().out
+  for text in ('AdamW + Bort', 'untrained', 'orthogonality', 'Figures are in'):
+    assert text in out
+  figures = {p.name: p.stat().st_size for p in (path / 'figures').iterdir()}
+  assert set(figures) == {
+    'curves.png',
+    'singular_values.png',
+    'reconstructions.png',
+  }
+  assert min(figures.values()) > 10_000
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'code'),
+  [(['train', '--gamma', '-1'], None), (['train', '--gama', '1'], 2)],
+)
+def test_command_line_errors(arguments, code, capsys):
+  with pytest.raises(SystemExit) as exit_:
+    cli.main(arguments)
+  if code is None:
+    assert 'gamma must be a finite number >= 0' in str(exit_.value.code)
+  else:
+    assert exit_.value.code == code
+    assert '--gamma' in capsys.readouterr().err
+
+
+def test_help_explains_every_setting(capsys):
+  with pytest.raises(SystemExit):
+    cli.main(['train', '--help'])
+  out = capsys.readouterr().out
+  for name in TrainConfig.__dataclass_fields__:
+    assert f'--{name.replace("_", "-")}' in out
+  assert 'default: digits' in out

@@ -1,0 +1,143 @@
+"""Data sets: read, batched, and refused with a remedy."""
+
+import os
+
+import numpy as np
+import pytest
+
+from bort_jax.train.data import batches, load_dataset, padded_batches
+from bort_jax.train.errors import DataError
+
+
+def test_digits_are_split_without_overlap():
+  digits = load_dataset('digits')
+  assert digits.train_images.shape == (1437, 8, 8, 1)
+  assert digits.test_images.shape == (360, 8, 8, 1)
+  assert digits.train_images.dtype == np.uint8
+  assert digits.train_images.max() == 255
+  assert set(digits.test_labels) == set(range(10))
+
+
+def test_batches_are_full_disjoint_and_reproducible():
+  images = np.arange(10)[:, None]
+  labels = np.arange(10)
+  take = lambda seed: [y for _, y in batches(images, labels, 3, seed)]
+  first = take((0, 1))
+  assert [len(y) for y in first] == [3, 3, 3]
+  assert len(set(np.concatenate(first))) == 9
+  np.testing.assert_array_equal(first, take((0, 1)))
+  assert not np.array_equal(first, take((0, 2)))
+
+
+def test_padded_batches_hold_every_picture_once():
+  images, labels = np.ones((7, 2, 2, 1), np.uint8), np.arange(7)
+  got = list(padded_batches(images, labels, 3))
+  assert {x.shape for x, _, _ in got} == {(3, 2, 2, 1)}
+  kept = np.concatenate([y[mask] for _, y, mask in got])
+  np.testing.assert_array_equal(kept, labels)
+
+
+def write_set(directory, file_format='array_record', shape=(8, 8, 1), splits=2):
+  """Writes a tiny TFDS set, as its builders do, without TensorFlow."""
+  import PIL.Image
+  import tensorflow_datasets as tfds
+
+  features = {
+    'image': tfds.features.Image(shape=shape),
+    'label': tfds.features.ClassLabel(num_classes=3),
+  }
+
+  def examples(count, offset):
+    for i in range(count):
+      picture = np.full((8, 8), 10 * i + offset, np.uint8)
+      yield i, {'image': PIL.Image.fromarray(picture), 'label': i % 3}
+
+  class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tfds.core.Version('1.0.0')
+    name = 'tiny'
+
+    def _info(self):
+      return tfds.core.DatasetInfo(
+        builder=self, features=tfds.features.FeaturesDict(features)
+      )
+
+    def _split_generators(self, dl_manager):
+      del dl_manager
+      all_splits = {'train': examples(5, 0), 'test': examples(4, 1)}
+      return dict(list(all_splits.items())[:splits])
+
+    def _generate_examples(self):
+      yield from ()
+
+  builder = Tiny(data_dir=str(directory), file_format=file_format)
+  builder.download_and_prepare()
+
+
+@pytest.mark.filterwarnings('ignore')  # TFDS's writers warn; readers must not
+def test_reads_a_tfds_set(tmp_path):
+  write_set(tmp_path)
+  tiny = load_dataset('tiny', tmp_path)
+  np.testing.assert_array_equal(
+    np.sort(tiny.train_images[:, 0, 0, 0]), [0, 10, 20, 30, 40]
+  )
+  np.testing.assert_array_equal(
+    tiny.test_labels, (tiny.test_images[:, 0, 0, 0] // 10) % 3
+  )
+  assert tiny.num_classes == 3
+
+
+def test_an_absent_set_says_where_it_was_sought(tmp_path):
+  (tmp_path / 'cifar10' / '3.0.2').mkdir(parents=True)
+  (tmp_path / 'cifar10' / '3.0.2' / 'dataset_info.json').touch()
+  with pytest.raises(DataError) as error:
+    load_dataset('mnist', tmp_path)
+  message = str(error.value)
+  assert "'mnist'" in message
+  assert str(tmp_path) in message
+  assert 'which holds cifar10' in message
+  assert 'digits needs no download' in message
+
+
+def test_an_absent_directory_is_named(tmp_path):
+  with pytest.raises(DataError, match='nowhere, which holds no data set'):
+    load_dataset('mnist', tmp_path / 'nowhere')
+
+
+def test_the_environment_names_the_directory(tmp_path, monkeypatch):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  with pytest.raises(DataError, match=str(tmp_path)):
+    load_dataset('mnist')
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'file_format': 'parquet'}, 'stored as parquet'),
+    ({'shape': (None, None, 1)}, 'differ in size'),
+    ({'splits': 1}, 'its splits are train'),
+  ],
+)
+def test_refuses_what_cannot_be_read(tmp_path, options, message):
+  write_set(tmp_path, **options)
+  with pytest.raises(DataError, match=message):
+    load_dataset('tiny', tmp_path)
+
+
+@pytest.mark.skipif(
+  'TFDS_DATA_DIR' not in os.environ,
+  reason='needs prepared data sets: set TFDS_DATA_DIR to their directory',
+)
+@pytest.mark.parametrize(
+  ('name', 'shape', 'train', 'test'),
+  [
+    ('mnist', (28, 28, 1), 60_000, 10_000),
+    ('cifar10', (32, 32, 3), 50_000, 10_000),
+  ],
+)
+def test_reads_real_sets(name, shape, train, test):
+  data = load_dataset(name)
+  assert data.train_images.shape == (train, *shape)
+  assert data.test_images.shape == (test, *shape)
+  assert set(data.train_labels) == set(range(10))
+  assert 20 < data.train_images.mean() < 140
