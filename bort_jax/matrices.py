@@ -192,9 +192,10 @@ class MatrixView:
     return _einsum(f'{self._batch}{indices},{primed_w}->{self._w}', g, w)
 
   def identity(self, dtype, side: str = 'smaller') -> jax.Array:
-    """The identity that :meth:`gram` of an orthogonal matrix equals."""
+    """What :meth:`gram` of an orthogonal matrix equals, broadcastable to it."""
     shape = [self._size[c] for c in self._letters(side)]
-    return jnp.eye(math.prod(shape), dtype=dtype).reshape(shape + shape)
+    eye = jnp.eye(math.prod(shape), dtype=dtype)
+    return eye.reshape((1,) * len(self.stack) + (*shape, *shape))
 
   def adjoint(self, g: jax.Array, side: str = 'smaller') -> jax.Array:
     """G^H for G as :meth:`gram` gives it."""

@@ -99,7 +99,7 @@ def matrix_views(axes: AxesLike, tree: Any) -> dict[str, MatrixView]:
     path_name(path): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
-  if callable(axes) or axes is None:
+  if axes is None or _is_rule(axes):
     rule = axes or default_rule
     found = {path: _to_axes(path, rule(path, x)) for path, x in leaves.items()}
   else:
@@ -165,6 +165,12 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 def _is_spec(x: Any) -> bool:
   return isinstance(x, MatrixAxes | optax.contrib.MuonDimensionNumbers)
+
+
+def _is_rule(axes: Any) -> bool:
+  # A module of specs, as Equinox has them, can be callable too.
+  specs = jax.tree.leaves(axes, is_leaf=_is_spec)
+  return callable(axes) and not any(map(_is_spec, specs))
 
 
 def _match_specs(
