@@ -357,9 +357,7 @@ TABLES = {
 # One worker for each framework: it loads the network once.
 frameworks = pytest.mark.parametrize(
   'framework',
-  [
-    pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in LOADERS
-  ],
+  [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in LOADERS],
 )
 
 
