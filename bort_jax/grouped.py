@@ -1,15 +1,14 @@
 """Optimizers that know batch axes, for kernels that have groups."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import optax
 
+from bort_jax.matrices import MatrixView
 from bort_jax.selection import AxesLike, map_matrices, matrix_views, path_name
 from bort_jax.transform import NO_PARAMS_MESSAGE
-
-NumbersFn: TypeAlias = Callable[[Any], Any]
 
 
 def on_split_matrices(
@@ -25,7 +24,8 @@ def on_split_matrices(
       )
     )
 
-  split = lambda tree: map_matrices(lambda view, x: view.split(x), axes, tree)
+  def split(tree):
+    return map_matrices(_split, axes, tree)
 
   def init_fn(params):
     return muon_for(matrix_views(axes, params)).init(split(params))
@@ -47,3 +47,9 @@ def on_split_matrices(
     return merged, state
 
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _split(view: MatrixView, x: Any) -> Any:
+  if isinstance(x, jax.ShapeDtypeStruct):  # optimizers start on those too
+    return jax.eval_shape(view.split, x)
+  return view.split(x)

@@ -27,7 +27,6 @@ SHAPES: Any = {
   'wide': {'kernel': (5, 3)},
 }
 FLOATS = 'float16', 'bfloat16', 'float32', 'float64'
-STATIC = {'bort_muon': ('ns_steps',)}  # as optax's own suite has it for muon
 
 
 def bort_before_sgd(
@@ -345,7 +344,7 @@ def test_map_params(name, arguments):
 @cases
 def test_inject_hyperparams_equals_the_plain_form(name, arguments):
   params, grads = start_tree(0), random_tree(1)
-  inject = optax.inject_hyperparams(FACTORIES[name], STATIC.get(name, ()))
+  inject = optax.inject_hyperparams(FACTORIES[name])
   plain, injected = make(name, arguments), inject(RATE, **arguments)
   state = jax.jit(plain.init)(params)
   injected_state = jax.jit(injected.init)(params)
@@ -359,7 +358,7 @@ def test_inject_hyperparams_equals_the_plain_form(name, arguments):
 @pytest.mark.parametrize('name', SOFT)
 def test_injected_gamma_can_be_changed(name):
   params, grads = random_tree(0), random_tree(1)
-  inject = optax.inject_hyperparams(FACTORIES[name], STATIC.get(name, ()))
+  inject = optax.inject_hyperparams(FACTORIES[name])
   tx = inject(RATE, gamma=0.0)
   state: Any = tx.init(params)
   state.hyperparams['gamma'] = jnp.float32(GAMMA)
@@ -370,7 +369,7 @@ def test_injected_gamma_can_be_changed(name):
 @pytest.mark.parametrize('name', SOFT)
 def test_injected_schedule_of_gamma(name):
   """Behind an update of zero there is only the correction."""
-  inject = optax.inject_hyperparams(FACTORIES[name], STATIC.get(name, ()))
+  inject = optax.inject_hyperparams(FACTORIES[name])
   tx = inject(RATE, gamma=lambda count: 0.25 * (1 + count))
   params = random_tree(0)
   grads = jax.tree.map(jnp.zeros_like, params)
@@ -397,8 +396,7 @@ def test_injected_with_a_static_rule(name, arguments):
     seen.append(path)
     return DENSE if path == 'wide/kernel' else None
 
-  static = ('axes', *STATIC.get(name, ()))
-  inject = optax.inject_hyperparams(FACTORIES[name], static_args=static)
+  inject = optax.inject_hyperparams(FACTORIES[name], static_args=('axes',))
   tx = inject(RATE, axes=rule, **arguments)
   params = jax.tree.map(lambda w: 1.5 * w, start_tree(0))
   grads = jax.tree.map(jnp.zeros_like, params)
