@@ -21,7 +21,7 @@ OPTIMIZERS = {
   'bort_muon': bort_jax.bort_muon,
 }
 MAKERS = {name: functools.partial(f, 0.1) for name, f in OPTIMIZERS.items()}
-MAKERS['bort'] = bort_jax.bort
+MAKERS['bort'] = bort_jax.bort  # pyright: ignore[reportArgumentType]
 BAD = [
   -1,
   -0.5,

@@ -1,5 +1,7 @@
 """The published backward pass, against its formula written out in numpy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +59,8 @@ def test_equals_the_published_rule(activation):
     activation=activation,
     rngs=nnx.Rngs(0),
   )
-  model.conv2.bias[...] = jnp.linspace(-1, 1, 8)
+  bias: Any = model.conv2.bias
+  bias[...] = jnp.linspace(-1, 1, 8)
   x = jax.random.uniform(jax.random.key(0), (3, 13, 11, 2))
   got = jax.jit(reconstruct)(model, x)
   np.testing.assert_allclose(got, reference(model, x), rtol=1e-4, atol=1e-5)
