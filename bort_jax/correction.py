@@ -144,4 +144,5 @@ def check_amplitude(amplitude: Amplitude) -> None:
     raise ValueError(
       f"amplitude must be a number > 0 or 'ada', got {amplitude!r}."
     )
-  check_number('amplitude', amplitude, positive=True)
+  if not isinstance(amplitude, str):
+    check_number('amplitude', amplitude, positive=True)

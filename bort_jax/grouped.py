@@ -1,12 +1,11 @@
 """Optimizers that know batch axes, for kernels that have groups."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import optax
 
-from bort_jax.matrices import MatrixView
+from bort_jax.matrices import let_compiler_place
 from bort_jax.selection import AxesLike, map_matrices, matrix_views, path_name
 from bort_jax.transform import NO_PARAMS_MESSAGE
 
@@ -24,32 +23,33 @@ def on_split_matrices(
       )
     )
 
-  def split(tree):
-    return map_matrices(_split, axes, tree)
+  split = lambda tree: map_matrices(_split, axes, tree)
 
   def init_fn(params):
-    return muon_for(matrix_views(axes, params)).init(split(params))
+    zeros = optax.tree.zeros_like(params)  # params may be abstract
+    return muon_for(matrix_views(axes, params)).init(split(zeros))
 
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
     if params is None:
       raise ValueError(NO_PARAMS_MESSAGE)
-    new_updates, state = muon_for(matrix_views(axes, params)).update(
-      split(updates), state, split(params)
+    tx = muon_for(matrix_views(axes, params))
+    updates_in = split(updates)
+    # Muon reshapes and multiplies, which explicit shardings do not allow.
+    new_updates, state = let_compiler_place(
+      tx.update, (updates_in, state), updates_in, state, split(params)
     )
     merged = map_matrices(
-      lambda view, _, new: view.merge(new),
-      axes,
-      updates,
-      new_updates,
-      others=lambda _, new: new,
+      _merge, axes, updates, new_updates, others=lambda _, new: new
     )
     return merged, state
 
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _split(view: MatrixView, x: Any) -> Any:
-  if isinstance(x, jax.ShapeDtypeStruct):  # optimizers start on those too
-    return jax.eval_shape(view.split, x)
-  return view.split(x)
+def _split(view, x):
+  return let_compiler_place(view.split, view.split_sharding(x), x)
+
+
+def _merge(view, x, new):
+  return let_compiler_place(view.merge, x, new)

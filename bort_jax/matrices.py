@@ -151,6 +151,16 @@ class MatrixView:
     """The parameter with its groups as an axis of their own."""
     return w.reshape(self._split_shape) if self.axes.groups > 1 else w
 
+  def split_sharding(self, w: jax.Array) -> jax.sharding.Sharding:
+    """Sharding of :meth:`split`: that of w, whole along the outputs."""
+    sharding = jax.typeof(w).sharding
+    if self.axes.groups == 1:
+      return sharding
+    spec = list(sharding.spec)
+    axis = self.axes.out_axes[0] % len(spec)
+    spec[axis : axis + 1] = [None, None]
+    return sharding.update(spec=jax.sharding.PartitionSpec(*spec))
+
   def merge(self, w: jax.Array) -> jax.Array:
     """Undoes :meth:`split`."""
     return w.reshape(self.shape) if self.axes.groups > 1 else w
@@ -310,12 +320,41 @@ def on_matrices(
     result = fn(view, *jax.tree.map(prepare, arrays))
     return result if per_matrix else view.merge(result).astype(dtype)
 
-  sharding = jax.typeof(x).sharding
-  if jax.sharding.AxisType.Explicit not in (sharding.mesh.axis_types or ()):
-    return compute(x, *args)
+  result = x
   if per_matrix:
-    sharding = jax.sharding.NamedSharding(
-      sharding.mesh, jax.sharding.PartitionSpec()
-    )
-  arrays = jax.tree.map(jnp.asarray, args)
-  return jax.sharding.auto_axes(compute, out_sharding=sharding)(x, *arrays)
+    mesh = jax.typeof(x).sharding.mesh
+    result = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  return let_compiler_place(compute, result, x, *args)
+
+
+def let_compiler_place(fn: Callable[..., Any], like: Any, *args: Any) -> Any:
+  """``fn(*args)``, also of explicitly sharded arrays.
+
+  Args:
+    fn: a function of arrays.
+    like: a tree of arrays or shardings whose shardings the result has.
+    *args: trees of arrays.
+
+  Returns:
+    The result of ``fn``.
+  """
+  if not any(map(_is_sharded, jax.tree.leaves(args))):
+    return fn(*args)
+  shardings = jax.tree.map(
+    lambda x: (
+      x if isinstance(x, jax.sharding.Sharding) else jax.typeof(x).sharding
+    ),
+    like,
+  )
+  args = jax.tree.map(jnp.asarray, args)
+  return jax.sharding.auto_axes(fn, out_sharding=shardings)(*args)
+
+
+def _is_sharded(x: jax.typing.ArrayLike) -> bool:
+  """Whether an array is sharded along an explicit axis of a mesh."""
+  sharding = jax.typeof(x).sharding
+  types = dict(
+    zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True)
+  )
+  names = jax.tree.leaves(tuple(sharding.spec))
+  return any(types[n] == jax.sharding.AxisType.Explicit for n in names)

@@ -17,7 +17,7 @@ from bort_jax.correction import Amplitude, Mode
 from bort_jax.decoupled import add_decoupled_bort
 from bort_jax.grouped import on_split_matrices
 from bort_jax.selection import AxesLike
-from bort_jax.transform import bort, check_constraint
+from bort_jax.transform import NO_PARAMS_MESSAGE, bort, check_constraint
 from bort_jax.validation import check_number, is_zero
 
 Mask: TypeAlias = Any | Callable[[optax.Params], Any] | None
@@ -217,6 +217,7 @@ def bort_lamb(
   """
   _check_settings(learning_rate, gamma, weight_decay, amplitude, mode)
   return optax.chain(
+    _require_params(),
     optax.scale_by_adam(b1, b2, eps),
     optax.add_decayed_weights(weight_decay, weight_decay_mask),
     optax.scale_by_trust_ratio(),
@@ -335,3 +336,19 @@ def _check_settings(
       f' {strongest} (gamma={gamma}, amplitude={amplitude}, mode={mode!r}):'
       ' the weights would decay to zero. Lower weight_decay or raise gamma.'
     )
+
+
+def _require_params() -> optax.GradientTransformationExtraArgs:
+  """Refuses an update without parameters before optax does, less helpfully."""
+
+  def init_fn(params):
+    del params
+    return optax.EmptyState()
+
+  def update_fn(updates, state, params=None, **extra_args):
+    del extra_args
+    if params is None:
+      raise ValueError(NO_PARAMS_MESSAGE)
+    return updates, state
+
+  return optax.GradientTransformationExtraArgs(init_fn, update_fn)

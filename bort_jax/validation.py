@@ -26,12 +26,19 @@ def check_number(name: str, value: Any, *, positive: bool = False) -> None:
       ...
     ValueError: gamma must be a finite number >= 0, got -1.0.
   """
-  if not isinstance(value, numbers.Real):
+  if not isinstance(value, numbers.Real | str):
     return
-  number = float(value)
+  number = math.nan if isinstance(value, str) else float(value)
   if not math.isfinite(number) or number < 0 or (positive and number == 0):
     bound = '> 0' if positive else '>= 0'
     raise ValueError(f'{name} must be a finite number {bound}, got {value!r}.')
+
+
+def check_momentum(momentum: Any) -> None:
+  """Refuses a momentum outside [0, 1)."""
+  check_number('momentum', momentum)
+  if isinstance(momentum, numbers.Real) and float(momentum) >= 1:
+    raise ValueError(f'momentum must be below 1, got {momentum!r}.')
 
 
 def is_zero(value: Any) -> bool:

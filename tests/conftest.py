@@ -17,11 +17,3 @@ def float64():
   """Runs a test with 64-bit types on."""
   with jax.enable_x64(True):
     yield
-
-
-def pytest_collection_modifyitems(items):
-  """optax.contrib.muon itself refuses explicitly sharded kernels."""
-  for item in items:
-    if 'explicit' in item.name and 'bort_muon' in item.name:
-      reason = 'optax.contrib.muon refuses explicitly sharded kernels'
-      item.add_marker(pytest.mark.xfail(reason=reason, strict=False))

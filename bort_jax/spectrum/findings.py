@@ -9,7 +9,7 @@ import jax
 from bort_jax.correction import Amplitude, Mode, check_amplitude, check_mode
 from bort_jax.selection import AxesLike, matrix_views, path_name
 from bort_jax.spectrum.facts import Facts, Setting, measure
-from bort_jax.validation import check_number
+from bort_jax.validation import check_momentum, check_number
 
 Kind: TypeAlias = Literal[
   'diverges',
@@ -17,6 +17,7 @@ Kind: TypeAlias = Literal[
   'decay_shift',
   'decay_collapse',
   'zero',
+  'not_finite',
   'frozen',
   'ada_tall',
   'l1_chatter',
@@ -66,6 +67,7 @@ def check(
   * ``decay_collapse``: weight decay >= gamma·a: the weights decay to zero.
   * ``zero``: a matrix is exactly zero and the correction of it too; ``value``
     counts such matrices.
+  * ``not_finite``: the weights hold NaN or infinity; nothing else is said.
   * ``frozen``: in a 16-bit dtype, a step moves fewer than 5 % of the entries
     of a matrix that is not yet orthogonal; ``value`` is their share.
   * ``ada_tall``: ``amplitude='ada'`` lets a tall matrix decay to zero in mode
@@ -107,9 +109,9 @@ the first step. Lower learning_rate, or start from spectrum.polish.
     ('learning_rate', learning_rate),
     ('gamma', gamma),
     ('weight_decay', weight_decay),
-    ('momentum', momentum),
   ):
     check_number(name, number)
+  check_momentum(momentum)
   check_amplitude(amplitude)
   check_mode(mode)
   if gamma == 0:
@@ -138,6 +140,14 @@ def _findings(setting: Setting, facts: Facts) -> Iterator[Finding]:
   def found(kind: Kind, value: float, limit: float, message: str) -> Finding:
     return Finding(facts.parameter, kind, value, limit, message)
 
+  if not math.isfinite(facts.largest):
+    yield found(
+      'not_finite',
+      facts.largest,
+      math.inf,
+      'the weights are not finite. Start again, or restore a checkpoint.',
+    )
+    return
   if setting.mode.startswith('l2'):
     yield from _step_findings(setting, facts, found)
   else:
