@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from bort_jax.matrices import MatrixAxes, MatrixView, on_matrices
+from bort_jax.matrices import MatrixAxes, MatrixView
+from bort_jax.placement import on_matrices
 from bort_jax.validation import check_number
 
 Mode: TypeAlias = Literal[

@@ -12,9 +12,9 @@ from bort_jax.correction import (
   amplitude_argument,
   matrix_correction,
 )
-from bort_jax.matrices import on_matrices
+from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
-from bort_jax.transform import NO_PARAMS_MESSAGE
+from bort_jax.settings import check_params
 from bort_jax.validation import is_zero
 
 
@@ -47,8 +47,7 @@ def add_decoupled_bort(
 
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
-    if params is None:
-      raise ValueError(NO_PARAMS_MESSAGE)
+    check_params(params)
     zeros = optax.tree.zeros_like(updates)
     decayed, decay_state = decay.update(zeros, state.decay, params)
     rate = _at(state.count, learning_rate)

@@ -1,13 +1,14 @@
 """Optimizers that know batch axes, for kernels that have groups."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import optax
 
-from bort_jax.matrices import let_compiler_place
+from bort_jax.placement import let_compiler_place
 from bort_jax.selection import AxesLike, map_matrices, matrix_views, path_name
-from bort_jax.transform import NO_PARAMS_MESSAGE
+from bort_jax.settings import check_params
 
 
 def on_split_matrices(
@@ -23,23 +24,25 @@ def on_split_matrices(
       )
     )
 
-  split = lambda tree: map_matrices(_split, axes, tree)
+  # Muon takes parameters without matrices too: all of them then do Adam steps.
+  views_of = functools.partial(matrix_views, axes, required=False)
+  map_split = functools.partial(map_matrices, required=False)
+  split = lambda tree: map_split(_split, axes, tree)
 
   def init_fn(params):
     zeros = optax.tree.zeros_like(params)  # params may be abstract
-    return muon_for(matrix_views(axes, params)).init(split(zeros))
+    return muon_for(views_of(params)).init(split(zeros))
 
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
-    if params is None:
-      raise ValueError(NO_PARAMS_MESSAGE)
-    tx = muon_for(matrix_views(axes, params))
+    check_params(params)
+    tx = muon_for(views_of(params))
     updates_in = split(updates)
     # Muon reshapes and multiplies, which explicit shardings do not allow.
     new_updates, state = let_compiler_place(
       tx.update, (updates_in, state), updates_in, state, split(params)
     )
-    merged = map_matrices(
+    merged = map_split(
       _merge, axes, updates, new_updates, others=lambda _, new: new
     )
     return merged, state

@@ -7,7 +7,6 @@ normalization, scaled by the learning rate alone.
 """
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, TypeAlias
 
 import jax
@@ -17,8 +16,8 @@ from bort_jax.correction import Amplitude, Mode
 from bort_jax.decoupled import add_decoupled_bort
 from bort_jax.grouped import on_split_matrices
 from bort_jax.selection import AxesLike
-from bort_jax.transform import NO_PARAMS_MESSAGE, bort, check_constraint
-from bort_jax.validation import check_number, is_zero
+from bort_jax.settings import check_optimizer, require_params
+from bort_jax.transform import bort
 
 Mask: TypeAlias = Any | Callable[[optax.Params], Any] | None
 
@@ -80,7 +79,7 @@ def bort_sgd(
     Zhang et al., `Bort: Towards Explainable Neural Networks with Bounded
     Orthogonal Constraint <https://arxiv.org/abs/2212.09062>`_, 2023
   """
-  _check_settings(learning_rate, gamma, weight_decay, amplitude, mode)
+  check_optimizer(learning_rate, gamma, weight_decay, amplitude, mode)
   return optax.chain(
     bort(gamma, amplitude=amplitude, mode=mode, axes=axes),
     optax.add_decayed_weights(weight_decay, weight_decay_mask),
@@ -145,7 +144,7 @@ def bort_adamw(
     Zhang et al., `Bort: Towards Explainable Neural Networks with Bounded
     Orthogonal Constraint <https://arxiv.org/abs/2212.09062>`_, 2023
   """
-  _check_settings(learning_rate, gamma, weight_decay, amplitude, mode)
+  check_optimizer(learning_rate, gamma, weight_decay, amplitude, mode)
   return optax.chain(
     optax.scale_by_adam(b1, b2, eps),
     add_decoupled_bort(
@@ -215,9 +214,9 @@ def bort_lamb(
     You et al., `Large Batch Optimization for Deep Learning: Training BERT in 76
     minutes <https://arxiv.org/abs/1904.00962>`_, 2019
   """
-  _check_settings(learning_rate, gamma, weight_decay, amplitude, mode)
+  check_optimizer(learning_rate, gamma, weight_decay, amplitude, mode)
   return optax.chain(
-    _require_params(),
+    require_params(),
     optax.scale_by_adam(b1, b2, eps),
     optax.add_decayed_weights(weight_decay, weight_decay_mask),
     optax.scale_by_trust_ratio(),
@@ -289,7 +288,7 @@ def bort_muon(
     Jordan, `Muon: An optimizer for hidden layers in neural networks
     <https://kellerjordan.github.io/posts/muon/>`_, 2024
   """
-  _check_settings(learning_rate, gamma, weight_decay, amplitude, mode)
+  check_optimizer(learning_rate, gamma, weight_decay, amplitude, mode)
 
   def muon(dimension_numbers):
     return optax.contrib.muon(
@@ -316,39 +315,3 @@ def bort_muon(
     ),
     optax.scale_by_learning_rate(learning_rate),
   )
-
-
-def _check_settings(
-  learning_rate, gamma, weight_decay, amplitude, mode
-) -> None:
-  check_number('learning_rate', learning_rate)
-  check_number('weight_decay', weight_decay)
-  check_constraint(gamma, amplitude, mode)
-  numbers = (gamma, weight_decay)
-  if isinstance(amplitude, str) or is_zero(gamma) or is_zero(weight_decay):
-    return
-  if not all(isinstance(number, Real) for number in (*numbers, amplitude)):
-    return
-  strongest = gamma * amplitude if mode.startswith('l2') else gamma
-  if weight_decay >= strongest:
-    raise ValueError(
-      f'weight_decay={weight_decay} is not below the pull of the constraint,'
-      f' {strongest} (gamma={gamma}, amplitude={amplitude}, mode={mode!r}):'
-      ' the weights would decay to zero. Lower weight_decay or raise gamma.'
-    )
-
-
-def _require_params() -> optax.GradientTransformationExtraArgs:
-  """Refuses an update without parameters before optax does, less helpfully."""
-
-  def init_fn(params):
-    del params
-    return optax.EmptyState()
-
-  def update_fn(updates, state, params=None, **extra_args):
-    del extra_args
-    if params is None:
-      raise ValueError(NO_PARAMS_MESSAGE)
-    return updates, state
-
-  return optax.GradientTransformationExtraArgs(init_fn, update_fn)

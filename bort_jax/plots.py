@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bort_jax.nn import SimpleCNN
-from bort_jax.train.comparison import Comparison
+from bort_jax.train.comparison import CONTROL, Comparison
 from bort_jax.train.loop import Fit
 from bort_jax.train.reconstruction import ReconstructionError
 
-_LABELS = {
+LABELS = {
   'adamw': 'AdamW',
   'bort': 'AdamW + Bort',
-  'untrained': 'untrained,\northogonal',
+  CONTROL: 'untrained (control)',
 }
 _COLORS = {'adamw': 'C1', 'bort': 'C0'}
 
@@ -34,7 +34,7 @@ def training_curves(fits: Mapping[str, Fit]) -> Figure:
   figure = Figure(figsize=(8, 3), layout='constrained')
   loss, accuracy = figure.subplots(1, 2)
   for network, fit in fits.items():
-    style = {'color': _COLORS[network], 'label': _LABELS[network]}
+    style = {'color': _COLORS[network], 'label': LABELS[network]}
     steps = [step.step for step in fit.steps]
     losses = np.array([step.loss for step in fit.steps])
     loss.plot(steps, losses, color=style['color'], alpha=0.25, linewidth=0.8)
@@ -65,7 +65,7 @@ def singular_values_over_training(fits: Mapping[str, Fit]) -> Figure:
         epochs, values.min(1), values.max(1), color=color, alpha=0.25
       )
       panel.plot(
-        epochs, np.median(values, 1), color=color, label=_LABELS[network]
+        epochs, np.median(values, 1), color=color, label=LABELS[network]
       )
     panel.set(title=layer, xlabel='epoch')
   panels[0].set(ylabel='singular values', ylim=(0, None))
@@ -102,7 +102,7 @@ def reconstructions(
   axes = figure.subplots(len(rows), columns, squeeze=False)
   for row, (network, shown) in zip(axes, rows.items(), strict=True):
     row[0].set_ylabel(
-      _LABELS.get(network, network),
+      LABELS.get(network, network).replace(' (', '\n('),
       rotation=0,
       horizontalalignment='right',
       verticalalignment='center',

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bort_jax.matrices import MatrixView, on_matrices
+from bort_jax.matrices import MatrixView
+from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
-from bort_jax.transform import NO_PARAMS_MESSAGE
+from bort_jax.settings import check_params
 from bort_jax.validation import check_number
 
 
@@ -72,6 +73,10 @@ def keep_orthogonal(
     >>> bool(error['kernel'] < 1e-5)
     True
 
+  .. note::
+    Under ``optax.inject_hyperparams``, name ``steps`` and a callable ``axes``
+    in ``static_args``.
+
   References:
     Javaloy and Vergari, `An Embarrassingly Simple Way to Optimize Orthogonal
     Matrices at Scale <https://arxiv.org/abs/2602.14656>`_, 2026 (POGO: a
@@ -91,8 +96,7 @@ def keep_orthogonal(
 
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
-    if params is None:
-      raise ValueError(NO_PARAMS_MESSAGE)
+    check_params(params)
 
     def stay(view, update, w, a):
       scale = jnp.sqrt(a)

@@ -32,8 +32,10 @@ def default_rule(path: str, leaf: Any) -> MatrixAxes | None:
     name contains ``embed``, are not matrices.
   * everything else (biases, scales, embeddings, positions, tokens) is not.
 
-  A name cannot tell a grouped or depthwise kernel, or layers stacked by a scan:
-  give ``axes`` for those, with ``groups`` or with the stacked axis left out.
+  A name cannot tell a grouped or depthwise kernel, layers stacked by a scan, a
+  ``DenseGeneral`` with several output axes, or a lookup table called
+  ``weight``: give ``axes`` for those, with ``groups``, with the stacked axis
+  left out, or with None for what is no matrix.
 
   Args:
     path: names from the root to the parameter, joined by ``/``.
@@ -67,7 +69,9 @@ def default_rule(path: str, leaf: Any) -> MatrixAxes | None:
   return None
 
 
-def matrix_views(axes: AxesLike, tree: Any) -> dict[str, MatrixView]:
+def matrix_views(
+  axes: AxesLike, tree: Any, *, required: bool = True
+) -> dict[str, MatrixView]:
   """Finds the matrices of a tree.
 
   Args:
@@ -78,6 +82,7 @@ def matrix_views(axes: AxesLike, tree: Any) -> dict[str, MatrixView]:
       ``optax.contrib.MuonDimensionNumbers``.
     tree: parameters, or anything of their structure and shapes. ``None`` and
       ``optax.MaskedNode`` are passed over.
+    required: whether parameters of which none is a matrix are refused.
 
   Returns:
     For each parameter that is a matrix, by path: how it is one.
@@ -85,8 +90,8 @@ def matrix_views(axes: AxesLike, tree: Any) -> dict[str, MatrixView]:
   Raises:
     TypeError: if a selected parameter is not of a float or complex dtype, or
       the rule returns something else than axes.
-    ValueError: if the specs do not fit the tree or a shape, or if the tree has
-      parameters and none is selected.
+    ValueError: if the specs do not fit the tree or a shape, or if matrices are
+      required and the tree has parameters but none is selected.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -109,7 +114,7 @@ def matrix_views(axes: AxesLike, tree: Any) -> dict[str, MatrixView]:
     for path, found_axes in found.items()
     if found_axes is not None
   }
-  if leaves and not views:
+  if required and leaves and not views:
     raise ValueError(_nothing_selected(axes, leaves))
   return views
 
@@ -120,6 +125,7 @@ def map_matrices(
   tree: Any,
   *rest: Any,
   others: Callable[..., Any] = lambda leaf, *rest: leaf,
+  required: bool = True,
 ) -> Any:
   """Maps ``fn(view, leaf, *rest)`` over the matrices of a tree.
 
@@ -129,6 +135,7 @@ def map_matrices(
     tree: a tree; ``None`` leaves stay.
     *rest: trees of the same structure, or with more below a ``None``.
     others: what becomes of the other leaves; by default they stay.
+    required: as for :func:`matrix_views`.
 
   Returns:
     A tree like ``tree``.
@@ -143,7 +150,7 @@ def map_matrices(
     >>> map_matrices(lambda view, w: 2 * w, None, params)['kernel'].tolist()
     [[2.0, 2.0], [2.0, 2.0], [2.0, 2.0]]
   """
-  views = matrix_views(axes, tree)
+  views = matrix_views(axes, tree, required=required)
 
   def visit(path, leaf, *rest):
     if leaf is None:

@@ -21,12 +21,6 @@ from bort_jax.train.comparison import CONTROL, Comparison, Listener
 from bort_jax.train.errors import RunError
 from bort_jax.train.loop import Step
 
-_LABELS = {
-  'adamw': 'AdamW',
-  'bort': 'AdamW + Bort',
-  CONTROL: 'untrained (control)',
-}
-
 
 def run(args: Sequence[str] | None = None) -> None:
   """Parses the arguments and does what they say; see :func:`cli.main`."""
@@ -66,7 +60,7 @@ def comparison_table(comparison: Comparison) -> Table:
     table.add_column(heading, justify='right')
   for row in comparison.rows:
     table.add_row(
-      _LABELS[row.network],
+      plots.LABELS[row.network],
       f'{row.test_accuracy:.2%}',
       f'{row.orthogonality_error:.2g}',
       f'{row.raw_error:.3g}',
@@ -106,7 +100,7 @@ class _ProgressBars(Listener, Progress):
   def stepped(self, network: str, steps: list[Step]) -> None:
     if network not in self._tasks_by_network:
       self._tasks_by_network[network] = self.add_task(
-        _LABELS[network], total=self._num_steps, loss=0.0, accuracy=0.0
+        plots.LABELS[network], total=self._num_steps, loss=0.0, accuracy=0.0
       )
     self.update(
       self._tasks_by_network[network],

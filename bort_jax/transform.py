@@ -10,18 +10,12 @@ from bort_jax.correction import (
   Amplitude,
   Mode,
   amplitude_argument,
-  check_amplitude,
-  check_mode,
   matrix_correction,
 )
-from bort_jax.matrices import on_matrices
+from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
-from bort_jax.validation import check_number, is_zero
-
-NO_PARAMS_MESSAGE = (
-  'params is None, but the constraint is a function of the parameters; call'
-  ' update(updates, state, params).'
-)
+from bort_jax.settings import check_constraint, check_params
+from bort_jax.validation import is_zero
 
 
 class BortState(NamedTuple):
@@ -110,8 +104,7 @@ def bort(
 
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
-    if params is None:
-      raise ValueError(NO_PARAMS_MESSAGE)
+    check_params(params)
     strength: Any = gamma
     new_state = state
     if callable(gamma):
@@ -130,12 +123,3 @@ def bort(
     return map_matrices(add_to_matrix, axes, updates, params), new_state
 
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def check_constraint(
-  gamma: optax.ScalarOrSchedule, amplitude: Amplitude, mode: str
-) -> None:
-  """Refuses settings that no constraint can have."""
-  check_number('gamma', gamma)
-  check_amplitude(amplitude)
-  check_mode(mode)

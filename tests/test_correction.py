@@ -7,8 +7,8 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from helpers import random_array, trajectory
 from hypothesis import assume, given, settings
 
 import bort_jax
@@ -39,14 +39,6 @@ layouts = pytest.mark.parametrize(
   ('shape', 'axes'), LAYOUTS.values(), ids=LAYOUTS
 )
 modes = pytest.mark.parametrize('mode', MODES)
-
-
-def random_array(seed, shape, dtype=np.float64):
-  rng = np.random.default_rng(seed)
-  real = rng.normal(size=shape)
-  if np.issubdtype(dtype, np.complexfloating):
-    real = real + 1j * rng.normal(size=shape)
-  return real.astype(dtype)
 
 
 def positions(shape, axes):
@@ -316,21 +308,6 @@ def numpy_bort_adamw(w, grads, axes, settings, b1=0.9, b2=0.999, eps=1e-8):
     w = w - s.learning_rate / (1 - b1**step) * first / denominator
     trajectory.append(w)
   return np.stack(trajectory)
-
-
-def trajectory(tx, w, grads):
-  """The parameter after every step."""
-
-  def step(carry, grad):
-    w, state = carry
-    updates, state = tx.update(grad, state, w)
-    w = optax.apply_updates(w, updates)
-    return (w, state), w
-
-  w = jnp.asarray(w)
-  return jax.jit(lambda *carry: jax.lax.scan(step, carry, grads)[1])(
-    w, tx.init(w)
-  )
 
 
 @st.composite

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import trajectory
 
 import bort_jax
 
@@ -47,26 +48,13 @@ def load(case_name):
     return pick('param0'), pick('grads'), pick('params')
 
 
-def run(tx, params, grads):
-  """The parameters after every step, stacked."""
-
-  def step(carry, grads):
-    params, state = carry
-    updates, state = tx.update(grads, state, params)
-    params = optax.apply_updates(params, updates)
-    return (params, state), params
-
-  carry = (params, tx.init(params))
-  return jax.jit(lambda carry, grads: jax.lax.scan(step, carry, grads)[1])(
-    carry, grads
-  )
-
-
 def deviations(case_name):
   """The largest absolute deviation over all steps, per parameter."""
   start, grads, expected = load(case_name)
   as_jax = lambda tree: jax.tree.map(jnp.asarray, tree)
-  got = run(make_optimizer(CASES[case_name]), as_jax(start), as_jax(grads))
+  got = trajectory(
+    make_optimizer(CASES[case_name]), as_jax(start), as_jax(grads)
+  )
   return {
     name: float(np.max(np.abs(np.asarray(got[name]) - expected[name])))
     for name in PARAMETERS
@@ -101,8 +89,8 @@ def test_chain_with_sgd_equals_bort_sgd(nesterov, float64):
     0.1, 0.5, momentum=0.9, nesterov=nesterov, axes=output_first
   )
   for a, b in zip(
-    jax.tree.leaves(run(chained, start, grads)),
-    jax.tree.leaves(run(alone, start, grads)),
+    jax.tree.leaves(trajectory(chained, start, grads)),
+    jax.tree.leaves(trajectory(alone, start, grads)),
     strict=True,
   ):
     np.testing.assert_array_equal(a, b)

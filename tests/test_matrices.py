@@ -8,23 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import hermitian, random_array
 from hypothesis import given, settings
 
 from bort_jax import MatrixAxes
-from bort_jax.matrices import MatrixView, on_matrices
+from bort_jax.matrices import MatrixView
+from bort_jax.placement import on_matrices
 
 SIDES = ('out', 'in', 'smaller')
 HWIO = MatrixAxes((0, 1, 2), 3)
 
 examples = settings(max_examples=30, deadline=None)
-
-
-def random_array(seed, shape, dtype):
-  rng = np.random.default_rng(seed)
-  real = rng.normal(size=shape)
-  if np.issubdtype(dtype, np.complexfloating):
-    real = real + 1j * rng.normal(size=shape)
-  return real.astype(dtype)
 
 
 def numpy_matrices(w, axes):
@@ -41,10 +35,6 @@ def numpy_matrices(w, axes):
     return np.squeeze(matrices, len(batch))
   before = sum(axis < rows[0] for axis in batch)
   return np.moveaxis(matrices, len(batch), before)
-
-
-def hermitian(matrices):
-  return matrices.conj().swapaxes(-1, -2)
 
 
 class Layout(NamedTuple):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import hermitian, polar_factor, random_array, trajectory
 
 from bort_jax import MatrixAxes, keep_orthogonal
 from bort_jax.matrices import MatrixView
@@ -30,24 +31,6 @@ VIEWS = {name: MatrixView(*layout) for name, layout in LAYOUTS.items()}
 AXES = {name: view.axes for name, view in VIEWS.items()}
 
 layouts = pytest.mark.parametrize('name', LAYOUTS)
-
-
-def random_array(seed, shape, dtype: Any = np.float64):
-  rng = np.random.default_rng(seed)
-  real = rng.normal(size=shape)
-  if np.issubdtype(dtype, np.complexfloating):
-    real = real + 1j * rng.normal(size=shape)
-  return real.astype(dtype)
-
-
-def polar_factor(matrices):
-  """U Vᴴ of the singular value decomposition: the closest orthogonal matrix."""
-  u, _, vh = np.linalg.svd(matrices, full_matrices=False)
-  return u @ vh
-
-
-def hermitian(matrices):
-  return matrices.conj().swapaxes(-1, -2)
 
 
 def orthogonal(view, seed, amplitude=1.0, dtype: Any = np.float32):
@@ -81,20 +64,6 @@ def error_of_parameter(view, w, amplitude=1.0):
   return error_of(view.to_matrices(jnp.asarray(w)), amplitude)
 
 
-def run(tx, params, gradients):
-  """The parameters after every step, stacked as the gradients are."""
-
-  def step(carry, gradient):
-    params, state = carry
-    updates, state = tx.update(gradient, state, params)
-    params = optax.apply_updates(params, updates)
-    return (params, state), params
-
-  return jax.jit(lambda *carry: jax.lax.scan(step, carry, gradients)[1])(
-    params, tx.init(params)
-  )
-
-
 def one_step(w, update, axes, **arguments) -> Any:
   tx = keep_orthogonal(axes=axes, **arguments)
   updates, _ = tx.update(update, tx.init(w), w)
@@ -126,7 +95,9 @@ def coherent(view):
 @jax.jit
 def adam_trajectories(learning_rate, amplitude, start, gradients):
   hard = keep_orthogonal(amplitude, axes=AXES)
-  return run(optax.chain(optax.adam(learning_rate), hard), start, gradients)
+  return trajectory(
+    optax.chain(optax.adam(learning_rate), hard), start, gradients
+  )
 
 
 @pytest.mark.parametrize('make_gradients', [noisy, coherent])
@@ -142,7 +113,7 @@ def test_a_thousand_steps_of_adam(make_gradients, learning_rate, amplitude):
 def test_one_update_of_ten_times_the_weight():
   start = for_all(orthogonal, 0)
   updates = jax.tree.map(lambda u: 10 * u[None], for_all(rank_one, 1))
-  assert_orthogonal(run(keep_orthogonal(axes=AXES), start, updates))
+  assert_orthogonal(trajectory(keep_orthogonal(axes=AXES), start, updates))
 
 
 def of_size_fifty(update, w):
@@ -156,7 +127,7 @@ def test_recovers_from_a_huge_update(make_update):
   updates = jax.tree.map(
     lambda x: jnp.zeros((30, *x.shape)).at[0].set(x), update
   )
-  trajectories = run(keep_orthogonal(axes=AXES), start, updates)
+  trajectories = trajectory(keep_orthogonal(axes=AXES), start, updates)
   assert all(np.all(np.isfinite(x)) for x in trajectories.values())
   assert_orthogonal({name: x[-1:] for name, x in trajectories.items()})
 
@@ -166,7 +137,7 @@ def test_huge_updates_again_and_again_are_finite():
   make = lambda view: random_array(1, (100, *view.shape), np.float32)
   scale = lambda all_steps, w: 10 * of_size_fifty(all_steps, w)  # √100
   updates = jax.tree.map(scale, for_all(make), start)
-  trajectories = run(keep_orthogonal(axes=AXES), start, updates)
+  trajectories = trajectory(keep_orthogonal(axes=AXES), start, updates)
   assert all(np.all(np.isfinite(x)) for x in trajectories.values())
 
 
@@ -175,7 +146,7 @@ def test_converges_from_another_start():
     lambda view: jnp.asarray(random_array(0, view.shape, np.float32))
   )
   updates = for_all(lambda view: jnp.zeros((30, *view.shape)))
-  end = run(keep_orthogonal(4.0, axes=AXES), start, updates)
+  end = trajectory(keep_orthogonal(4.0, axes=AXES), start, updates)
   for name, view in VIEWS.items():
     read = lambda w, view=view: np.asarray(view.to_matrices(w), float)
     expected = 2 * polar_factor(read(start[name]))
@@ -193,8 +164,8 @@ def test_a_zero_matrix_stays_zero():
 
 def test_a_zero_matrix_that_gets_updates_becomes_orthogonal():
   updates = random_array(0, (30, 3, 5), np.float32)
-  trajectory = run(keep_orthogonal(axes=ROWS), jnp.zeros((3, 5)), updates)
-  assert error_of(trajectory[-1]) <= BOUND
+  params = trajectory(keep_orthogonal(axes=ROWS), jnp.zeros((3, 5)), updates)
+  assert error_of(params[-1]) <= BOUND
 
 
 def numpy_tangent(w, update, amplitude=1.0):
@@ -265,9 +236,9 @@ def test_bfloat16_keeps_its_dtype_and_stays_near():
   start = orthogonal(view, 0).astype('bfloat16')
   gradients = random_array(1, (200, *view.shape), jnp.bfloat16)
   tx = optax.chain(optax.sgd(1e-2), keep_orthogonal(axes=ROWS))
-  trajectory = run(tx, start, gradients)
-  assert trajectory.dtype == jnp.bfloat16
-  assert error_of(trajectory.astype(jnp.float32)) < 0.03
+  params = trajectory(tx, start, gradients)
+  assert params.dtype == jnp.bfloat16
+  assert error_of(params.astype(jnp.float32)) < 0.03
 
 
 def test_complex_parameters_stay_unitary():
@@ -275,9 +246,9 @@ def test_complex_parameters_stay_unitary():
   start = orthogonal(view, 0, dtype=np.complex64)
   gradients = random_array(1, (200, *view.shape), np.complex64)
   tx = optax.chain(optax.sgd(1e-2), keep_orthogonal(axes=ROWS))
-  trajectory = run(tx, start, gradients)
-  assert trajectory.dtype == jnp.complex64
-  assert error_of(trajectory) <= BOUND
+  params = trajectory(tx, start, gradients)
+  assert params.dtype == jnp.complex64
+  assert error_of(params) <= BOUND
 
 
 def test_other_parameters_are_untouched():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import hermitian, polar_factor, random_array
 
 from bort_jax import MatrixAxes, bort_adamw, bort_sgd, spectrum
 from bort_jax.matrices import MatrixView
@@ -35,33 +36,16 @@ jit_or_not = pytest.mark.parametrize(
 )
 
 
-def random_array(seed, shape, dtype: Any = np.float64):
-  rng = np.random.default_rng(seed)
-  real = rng.normal(size=shape)
-  if np.issubdtype(dtype, np.complexfloating):
-    real = real + 1j * rng.normal(size=shape)
-  return real.astype(dtype)
-
-
 def matrices_of(w, axes):
   """The stack of matrices, in float64; test_matrices checks the layout."""
   matrices = np.asarray(MatrixView(w.shape, axes).to_matrices(jnp.asarray(w)))
   return matrices.astype(np.result_type(matrices, np.float64))
 
 
-def hermitian(matrices):
-  return matrices.conj().swapaxes(-1, -2)
-
-
 def smaller_gram(matrices):
   if matrices.shape[-2] > matrices.shape[-1]:
     matrices = hermitian(matrices)
   return matrices @ hermitian(matrices)
-
-
-def polar_factor(matrices):
-  u, _, vh = np.linalg.svd(matrices, full_matrices=False)
-  return u @ vh
 
 
 def with_singular_values(values, shape=(3, 4), seed=0):

@@ -12,7 +12,8 @@ from bort_jax.correction import (
   amplitude_per_matrix,
   matrix_correction,
 )
-from bort_jax.matrices import MatrixView, on_matrices
+from bort_jax.matrices import MatrixView
+from bort_jax.placement import on_matrices
 from bort_jax.spectrum.stability import safe_rate
 
 

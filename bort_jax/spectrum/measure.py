@@ -11,7 +11,8 @@ from bort_jax.correction import (
   amplitude_per_matrix,
   check_amplitude,
 )
-from bort_jax.matrices import MatrixView, on_matrices
+from bort_jax.matrices import MatrixView
+from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices
 
 

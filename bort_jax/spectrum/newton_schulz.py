@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bort_jax.matrices import MatrixView, on_matrices
+from bort_jax.matrices import MatrixView
+from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices
 from bort_jax.validation import check_number
 
