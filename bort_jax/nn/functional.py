@@ -38,6 +38,8 @@ def functional(
   graphdef, randomness, params = nnx.split(model, nnx.RngState, ...)
 
   def apply_fn(params, x):
-    return getattr(nnx.merge(graphdef, randomness, params), name)(x)
+    # copy: in training mode the module changes what it holds
+    module = nnx.merge(graphdef, randomness, params, copy=True)
+    return getattr(module, name)(x)
 
   return apply_fn, params

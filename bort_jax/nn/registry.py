@@ -2,13 +2,41 @@
 
 import difflib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from flax import nnx
 
+from bort_jax.nn.all_conv import AllConv12
+from bort_jax.nn.cifar_resnet import CifarResNet
+from bort_jax.nn.patch_net import PatchNet
+from bort_jax.nn.resnet import ResNet
 from bort_jax.nn.simple_cnn import SimpleCNN
+from bort_jax.nn.swin import Swin
+from bort_jax.nn.vgg import VGG16
+from bort_jax.nn.vit import ViT
 
-_NETWORKS: dict[str, Callable[..., nnx.Module]] = {'simple_cnn': SimpleCNN}
+_VITS = {
+  'ti': partial(ViT, width=192, num_heads=3),
+  's': partial(ViT, width=384, num_heads=6),
+  'b': partial(ViT, width=768, num_heads=12),
+}
+_NETWORKS: dict[str, Callable[..., nnx.Module]] = {
+  'simple_cnn': SimpleCNN,
+  'all_conv12': AllConv12,
+  'patch_net': PatchNet,
+  'vgg16': VGG16,
+  'vgg16_bn': partial(VGG16, batch_norm=True),
+  **{f'resnet{d}': partial(ResNet, depth=d) for d in (18, 34, 50, 101, 152)},
+  **{
+    f'resnet{d}': partial(CifarResNet, depth=d)
+    for d in (8, 20, 32, 44, 56, 110)
+  },
+  **{f'vit_{size}': network for size, network in _VITS.items()},
+  **{f'deit_{size}': network for size, network in _VITS.items()},
+  'swin_t': Swin,
+  'swin_s': partial(Swin, depths=(2, 2, 18, 2)),
+}
 
 
 def create(
@@ -22,10 +50,10 @@ def create(
   """Makes a network by its name.
 
   Args:
-    name: one of ``simple_cnn``.
+    name: one of :func:`network_names`.
     image_shape: (height, width, channels) of the pictures.
     num_classes: number of classes.
-    rngs: random keys of the initialization.
+    rngs: random keys of the initialization, and of dropout in training.
     **options: further arguments of the network's class.
 
   Returns:
@@ -43,10 +71,36 @@ def create(
     >>> type(model).__name__
     'SimpleCNN'
   """
+  maker = network_class(name)
+  return maker(image_shape, num_classes, rngs=rngs, **options)
+
+
+def network_names() -> list[str]:
+  """The names that :func:`create` knows."""
+  return list(_NETWORKS)
+
+
+def network_class(name: str) -> Callable[..., nnx.Module]:
+  """The class of a network by its name, with the options that the name sets.
+
+  Args:
+    name: one of :func:`network_names`.
+
+  Returns:
+    The class, or a ``functools.partial`` of it.
+
+  Raises:
+    ValueError: if there is no network of that name.
+
+  Examples:
+    >>> from bort_jax import nn
+    >>> nn.network_class('simple_cnn').__name__
+    'SimpleCNN'
+  """
   if name not in _NETWORKS:
     near = difflib.get_close_matches(name, _NETWORKS, n=1)
     hint = f' Did you mean {near[0]!r}?' if near else ''
     raise ValueError(
       f'No network is called {name!r}; there are {", ".join(_NETWORKS)}.{hint}'
     )
-  return _NETWORKS[name](image_shape, num_classes, rngs=rngs, **options)
+  return _NETWORKS[name]

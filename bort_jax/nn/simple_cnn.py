@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bort_jax.nn.activations import Activation, slope_below_zero
 from bort_jax.nn.logit_scale import LogitScale
-
-Activation: TypeAlias = Literal['leaky_relu', 'relu']
 
 
 class SimpleCNN(nnx.Module):
@@ -39,8 +37,9 @@ class SimpleCNN(nnx.Module):
     rngs: random keys of the initialization.
 
   Raises:
-    ValueError: if the pictures are smaller than 8×8, ``widths`` is not five
-      numbers or ``kernel_sizes`` not three, or the activation is unknown.
+    ValueError: if the pictures are smaller than 8×8 or than the kernels need,
+      ``widths`` is not five numbers or ``kernel_sizes`` not three, or the
+      activation is unknown.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -84,11 +83,8 @@ class SimpleCNN(nnx.Module):
         'widths must be five numbers and kernel_sizes three, got'
         f' {tuple(widths)} and {tuple(kernel_sizes)}.'
       )
-    if activation not in ('leaky_relu', 'relu'):
-      raise ValueError(
-        f"activation must be 'leaky_relu' or 'relu', got {activation!r}."
-      )
-    self.negative_slope = 0.0 if activation == 'relu' else negative_slope
+    _check_size(image_shape, kernel_sizes)
+    self.negative_slope = slope_below_zero(activation, negative_slope)
     init = kernel_init or nnx.initializers.orthogonal()
     types = {'dtype': dtype, 'param_dtype': param_dtype, 'kernel_init': init}
     conv = partial(nnx.Conv, padding=1, rngs=rngs, **types)
@@ -129,3 +125,16 @@ class SimpleCNN(nnx.Module):
   def act(self, x: jax.Array) -> jax.Array:
     """The activation."""
     return nnx.leaky_relu(x, self.negative_slope)
+
+
+def _check_size(image_shape: Sequence[int], kernel_sizes: Sequence[int]):
+  """Refuses pictures of which a convolution would leave nothing."""
+  first, second, third = kernel_sizes
+  for side in image_shape[:2]:
+    last = ((side + 3 - first) // 2 + 3 - second) // 2 + 3 - third
+    if last < 1:
+      raise ValueError(
+        f'Pictures of {side} pixels are too small for kernels of'
+        f' {tuple(kernel_sizes)}: nothing is left after the third. Use smaller'
+        ' kernel_sizes, such as (3, 3, 3), or larger pictures.'
+      )
