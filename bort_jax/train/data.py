@@ -1,15 +1,15 @@
 """Image-classification sets held in memory."""
 
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bort_jax.train import prepared
 from bort_jax.train.errors import DataError
+from bort_jax.train.pictures import decode, to_array
 
-_INFO = 'dataset_info.json'
 _CHUNK = 2000  # pictures decoded at a time
 
 
@@ -98,77 +98,42 @@ def _load_digits() -> Dataset:
 
 
 def _load_tfds(name: str, data_dir: str | pathlib.Path | None) -> Dataset:
-  import tensorflow_datasets as tfds
-
-  default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
-  directory = pathlib.Path(data_dir or default).expanduser()
-  # Looked for here: TFDS itself would try to download it, for minutes.
-  versions = sorted(directory.glob(f'{name}/**/{_INFO}'))
-  if not versions:
-    raise DataError(_absent(name, directory))
-  builder: Any = tfds.builder_from_directory(str(versions[-1].parent))
-  _check_readable(name, builder)
-  train = _read_split(builder, 'train')
-  test = _read_split(
-    builder, 'test' if 'test' in builder.info.splits else 'validation'
-  )
-  classes = builder.info.features['label'].num_classes
-  return Dataset(name, *train, *test, classes)
-
-
-def _absent(name: str, directory: pathlib.Path) -> str:
-  sets = {
-    path.relative_to(directory).parts[0]
-    for path in directory.glob(f'*/**/{_INFO}')
-  }
-  there = ', '.join(sorted(sets)) or 'no data set'
-  return (
-    f'Data set {name!r} is not in {directory}, which holds {there}. Give'
-    ' another TFDS directory with --data-dir or TFDS_DATA_DIR. A set is'
-    ' prepared once, where there are TensorFlow and a network, by'
-    f" tfds.builder({name!r}, file_format='array_record')"
-    '.download_and_prepare(). --data digits needs no download.'
-  )
-
-
-def _check_readable(name: str, builder: Any) -> None:
-  file_format = getattr(builder.info.file_format, 'value', None)
+  builder = prepared.open_set(name, data_dir)
   features, splits = builder.info.features, builder.info.splits
-  if file_format != 'array_record':
-    problem = (
-      f'it is stored as {file_format}, and only array_record can be read at'
-      " random without TensorFlow: prepare it with file_format='array_record'"
+  if None in features['image'].shape:
+    raise DataError(
+      f'The pictures of data set {name!r} differ in size'
+      f' ({features["image"].shape}), and only pictures of one size are held in'
+      ' memory. Stream it: bort_jax.train.stream.ImageStream.'
     )
-  elif not {'image', 'label'} <= set(features):
-    problem = (
-      f'its features are {", ".join(features)}, and classification needs image'
-      ' and label'
+  if 'train' not in splits or not {'test', 'validation'} & set(splits):
+    raise DataError(
+      f'Data set {name!r} cannot be used: its splits are {", ".join(splits)},'
+      ' and train and test (or validation) are needed.'
     )
-  elif None in features['image'].shape:
-    problem = (
-      f'its pictures differ in size ({features["image"].shape}), and only'
-      ' pictures of one size are held in memory'
-    )
-  elif 'train' not in splits or not {'test', 'validation'} & set(splits):
-    problem = (
-      f'its splits are {", ".join(splits)}, and train and test (or validation)'
-      ' are needed'
-    )
-  else:
-    return
-  raise DataError(
-    f'Data set {name!r} in {builder.data_dir} cannot be used: {problem}.'
+  test = 'test' if 'test' in splits else 'validation'
+  prepared.check_splits(builder, ('train', test))
+  return Dataset(
+    name,
+    *_read_split(builder, 'train'),
+    *_read_split(builder, test),
+    features['label'].num_classes,
   )
 
 
 def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-  source = builder.as_data_source(split=split)
-  images = np.empty(
-    (len(source), *builder.info.features['image'].shape), np.uint8
+  import tensorflow_datasets as tfds
+
+  # Decoded by PIL, not by TFDS, which would use OpenCV where it is installed.
+  source = builder.as_data_source(
+    split=split, decoders={'image': tfds.decode.SkipDecoding()}
   )
+  shape = builder.info.features['image'].shape
+  images = np.empty((len(source), *shape), np.uint8)
   labels = np.empty(len(source), np.int32)
   for start in range(0, len(source), _CHUNK):
     rows = range(start, min(start + _CHUNK, len(source)))
     for row, example in zip(rows, source.__getitems__(list(rows)), strict=True):
-      images[row], labels[row] = example['image'], example['label']
+      images[row] = to_array(decode(example['image'], shape[-1]))
+      labels[row] = example['label']
   return images, labels

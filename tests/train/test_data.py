@@ -1,10 +1,13 @@
-"""Data sets: read, batched, and refused with a remedy."""
+"""Data sets: found, read, batched, and refused with a remedy."""
 
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
+from bort_jax.train import prepared
 from bort_jax.train.data import batches, load_dataset, padded_batches
 from bort_jax.train.errors import DataError
 
@@ -37,23 +40,32 @@ def test_padded_batches_hold_every_picture_once():
   np.testing.assert_array_equal(kept, labels)
 
 
-def write_set(directory, file_format='array_record', shape=(8, 8, 1), splits=2):
+def write_set(
+  directory,
+  *,
+  file_format='array_record',
+  shape=(8, 8, 1),
+  splits=2,
+  version='1.0.0',
+  features=None,
+):
   """Writes a tiny TFDS set, as its builders do, without TensorFlow."""
   import PIL.Image
   import tensorflow_datasets as tfds
 
-  features = {
+  features = features or {
     'image': tfds.features.Image(shape=shape),
     'label': tfds.features.ClassLabel(num_classes=3),
   }
 
   def examples(count, offset):
     for i in range(count):
-      picture = np.full((8, 8), 10 * i + offset, np.uint8)
-      yield i, {'image': PIL.Image.fromarray(picture), 'label': i % 3}
+      levels = np.full((8, 8), 10 * i + offset, np.uint8)
+      whole = {'image': PIL.Image.fromarray(levels), 'label': i % 3}
+      yield i, {name: whole[name] for name in features}
 
   class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    VERSION = tfds.core.Version('1.0.0')
+    VERSION = tfds.core.Version(version)
     name = 'tiny'
 
     def _info(self):
@@ -71,6 +83,7 @@ def write_set(directory, file_format='array_record', shape=(8, 8, 1), splits=2):
 
   builder = Tiny(data_dir=str(directory), file_format=file_format)
   builder.download_and_prepare()
+  return directory / 'tiny' / version
 
 
 @pytest.mark.filterwarnings('ignore')  # TFDS's writers warn; readers must not
@@ -124,6 +137,138 @@ def test_refuses_what_cannot_be_read(tmp_path, options, message):
     load_dataset('tiny', tmp_path)
 
 
+@pytest.mark.filterwarnings('ignore')
+def test_refuses_what_tfds_says_is_tfrecord(tmp_path):
+  info = write_set(tmp_path) / 'dataset_info.json'
+  proto = json.loads(info.read_text())
+  info.write_text(json.dumps({**proto, 'fileFormat': 'tfrecord'}))
+  with pytest.raises(DataError, match='stored as tfrecord.*bort-jax prepare'):
+    load_dataset('tiny', tmp_path)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize(
+  ('features', 'message'),
+  [
+    (lambda f: {'image': f.Image(shape=(8, 8, 1))}, 'needs image and label'),
+    (
+      lambda f: {
+        'image': f.Image(shape=(8, 8, 1)),
+        'label': f.Scalar(np.int64),
+      },
+      'not one class of a known number',
+    ),
+    (
+      lambda f: {
+        'image': f.Image(shape=(8, 8, 4)),
+        'label': f.ClassLabel(num_classes=3),
+      },
+      '4 channels',
+    ),
+    (
+      lambda f: {
+        'image': f.Image(shape=(8, 8, 1), dtype=np.uint16),
+        'label': f.ClassLabel(num_classes=3),
+      },
+      '8-bit pictures',
+    ),
+  ],
+)
+def test_refuses_other_features(tmp_path, features, message):
+  import tensorflow_datasets as tfds
+
+  write_set(tmp_path, features=features(tfds.features))
+  with pytest.raises(DataError, match=message):
+    load_dataset('tiny', tmp_path)
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[:-1000])
+
+
+def shorten(path):
+  """Another file, whole, but with fewer examples than there should be."""
+  shutil.copy(path.with_name(path.name.replace('train', 'test')), path)
+
+
+def empty(path):
+  path.write_bytes(b'')
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize(
+  ('damage', 'message'),
+  [
+    (lambda path: path.unlink(), 'is missing, and 5 belong in it'),
+    (cut, 'holds 0 examples, and 5'),
+    (empty, 'holds 0 examples, and 5'),
+    (shorten, 'holds 4 examples, and 5'),
+  ],
+)
+def test_refuses_files_that_are_not_whole(tmp_path, damage, message):
+  path = write_set(tmp_path)
+  damage(path / 'tiny-train.array_record-00000-of-00001')
+  with pytest.raises(DataError) as error:
+    load_dataset('tiny', tmp_path)
+  assert 'half-written' in str(error.value)
+  assert message in str(error.value)
+  assert f'bort-jax prepare tiny --data-dir {tmp_path}.' in str(error.value)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_refuses_a_set_whose_writing_was_interrupted(tmp_path):
+  path = write_set(tmp_path)
+  (path / 'dataset_info.json').unlink()
+  with pytest.raises(DataError, match='half-written: it has no dataset_info'):
+    load_dataset('tiny', tmp_path)
+  path.rename(path.with_name('1.0.0.incompleteABCDEF'))  # as TFDS calls it
+  with pytest.raises(DataError, match='half-written: it has no dataset_info'):
+    load_dataset('tiny', tmp_path)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', ['dataset_info.json', 'features.json'])
+def test_refuses_damaged_descriptions(tmp_path, name):
+  (write_set(tmp_path) / name).write_text('{"name": ')
+  with pytest.raises(DataError, match=r'is damaged .*bort-jax prepare tiny'):
+    load_dataset('tiny', tmp_path)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_versions_are_numbers_and_can_be_named(tmp_path):
+  for version in ('9.0.0', '10.0.0'):
+    write_set(tmp_path, version=version)
+  assert prepared.find('tiny', tmp_path).name == '10.0.0'
+  assert prepared.find('tiny:9.0.0', tmp_path).name == '9.0.0'
+  with pytest.raises(DataError, match=r'in version 9.0.0, 10.0.0, and version'):
+    load_dataset('tiny:3.0.1', tmp_path)
+
+
+def test_a_configuration_has_to_be_named_where_there_are_several(tmp_path):
+  for config in ('digits', 'letters'):
+    version = tmp_path / 'emnist' / config / '3.1.0'
+    version.mkdir(parents=True)
+    (version / 'dataset_info.json').touch()
+  found = prepared.find('emnist/letters', tmp_path)
+  assert found == tmp_path / 'emnist' / 'letters' / '3.1.0'
+  with pytest.raises(DataError, match='emnist/digits, emnist/letters'):
+    prepared.find('emnist', tmp_path)
+  shutil.rmtree(tmp_path / 'emnist' / 'digits')
+  assert prepared.find('emnist', tmp_path) == found
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_splits_and_their_parts_are_checked(tmp_path):
+  write_set(tmp_path)
+  builder = prepared.open_set('tiny', tmp_path)
+  prepared.check_splits(builder, ['train', 'train[:50%]', 'train+test'])
+  with pytest.raises(DataError, match=r'no split .validation.*train, test'):
+    prepared.check_splits(builder, ['validation'])
+  with pytest.raises(DataError, match='is empty'):
+    prepared.check_splits(builder, ['train[:0]'])
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
   'TFDS_DATA_DIR' not in os.environ,
   reason='needs prepared data sets: set TFDS_DATA_DIR to their directory',
