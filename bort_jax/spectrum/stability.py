@@ -131,7 +131,7 @@ def _largest_safe_kappa(smallest, largest, momentum, nesterov):
   starts = jnp.maximum(starts, largest / _STARTS)  # zero is a fixed point too
   last = jnp.minimum(stable_kappa(momentum, nesterov), 3 / largest**2)
   first_failing = lambda shares: _first_failing(
-    last * shares[None, :], starts, momentum, nesterov
+    (last * shares[None, :]).astype(starts.dtype), starts, momentum, nesterov
   )
   last = first_failing(jnp.geomspace(0.02, 1.0, _TRIALS))
   return _MARGIN * first_failing(jnp.linspace(0.8, 1.0, _TRIALS))
@@ -147,6 +147,7 @@ def _first_failing(kappa, starts, momentum, nesterov):
     s = s - (momentum * buffer + pull if nesterov else buffer)
     return jnp.clip(s, -1e9, 1e9), buffer
 
+  momentum = jnp.asarray(momentum, starts.dtype)
   s = jnp.broadcast_to(starts, (starts.shape[0], kappa.shape[1]))
   num_steps = jnp.minimum(500 + 8 / (1 - momentum), 10_000).astype(int)
   s, buffer = jax.lax.fori_loop(0, num_steps, step, (s, jnp.zeros_like(s)))
