@@ -45,10 +45,9 @@ def keep_orthogonal(
 
   The parameters should be orthogonal at the start: initialize them so, or use
   :func:`bort_jax.spectrum.polish`. From another start it converges over the
-  first updates. An exactly zero matrix stays zero under zero updates, and under
-  others becomes what they make of it. The result has the update's dtype: with
-  bfloat16 updates on float32 parameters its rounding is left, an error of about
-  1e-4.
+  first updates; an exactly zero matrix stays zero under zero updates only. The
+  result has the update's dtype: with bfloat16 updates on float32 parameters its
+  rounding is left, an error of about 1e-4.
 
   Args:
     amplitude: a, a number > 0.
