@@ -77,7 +77,7 @@ def let_compiler_place(fn: Callable[..., Any], like: Any, *args: Any) -> Any:
 
   def sharding_of(x):
     is_one = isinstance(x, jax.sharding.Sharding)
-    sharding = x if is_one else jax.typeof(x).sharding
+    sharding: Any = x if is_one else jax.typeof(x).sharding
     return replicated if sharding.mesh.empty else sharding
 
   args = jax.tree.map(jnp.asarray, args)

@@ -62,10 +62,10 @@ def require_params() -> optax.GradientTransformationExtraArgs:
 
 def refuse_collapse(
   tx: optax.GradientTransformationExtraArgs,
-  gamma: optax.ScalarOrSchedule,
+  gamma: Any,
   weight_decay: Any,
   mask: Mask,
-  amplitude: Amplitude,
+  amplitude: Any,
   mode: str,
   axes: AxesLike,
 ) -> optax.GradientTransformationExtraArgs:
@@ -78,7 +78,7 @@ def refuse_collapse(
   known = all(isinstance(number, Real) for number in numbers)
   if not known or is_zero(gamma) or is_zero(weight_decay):
     return tx
-  strongest: Any = gamma * amplitude if mode.startswith('l2') else gamma
+  strongest = gamma * amplitude if mode.startswith('l2') else gamma
   if weight_decay < strongest:
     return tx
   error = ValueError(

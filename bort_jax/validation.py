@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def check_number(
@@ -62,7 +63,7 @@ def is_integer(value: Any) -> bool:
 
 def is_known(value: Any) -> bool:
   """Whether a value can be read now: no tracer, nothing on other hosts."""
-  if isinstance(value, jax.core.Tracer):
+  if isinstance(value, Tracer):
     return False
   return not isinstance(value, jax.Array) or value.is_fully_addressable
 

@@ -258,8 +258,8 @@ def test_lamb_moves_a_scalar_as_adam_does(float64):
   params = {'kernel': jnp.eye(2), 'log_scale': jnp.asarray(1e-6)}
   grads = {'kernel': jnp.ones((2, 2)), 'log_scale': jnp.asarray(0.3)}
   tx = bort_jax.bort_lamb(RATE, GAMMA)
-  update = tx.update(grads, tx.init(params), params)[0]['log_scale']
-  assert float(update) == pytest.approx(-RATE, rel=1e-4)
+  updates: Any = tx.update(grads, tx.init(params), params)[0]
+  assert float(updates['log_scale']) == pytest.approx(-RATE, rel=1e-4)
 
 
 @pytest.mark.parametrize('make', [bort_jax.bort_adamw, bort_jax.bort_muon])

@@ -1,7 +1,7 @@
 """The matrices of a parameter, against matrices that numpy builds."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import jax
@@ -419,7 +419,8 @@ def test_integers_count_as_one_axis():
 
 
 def test_integers_of_numpy_are_integers():
-  axes = MatrixAxes(np.int64(0), np.int32(1), groups=np.int64(2))
+  integers: Any = np.arange(3)
+  axes = MatrixAxes(integers[0], integers[1], groups=integers[2])
   assert axes == MatrixAxes(0, 1, groups=2)
   assert type(axes.groups) is int
 

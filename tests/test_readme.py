@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import bort_jax
+from bort_jax.selection import matrix_views
 
 README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
 SNIPPETS = re.findall(
@@ -46,5 +47,5 @@ def test_a_snippet_runs(snippet, monkeypatch):
 
 
 def test_the_default_rule_takes_a_lookup_table_for_a_matrix_as_it_says():
-  views = bort_jax.selection.matrix_views(None, CNN)
+  views = matrix_views(None, CNN)
   assert set(views) == {'body/kernel', 'depthwise/kernel', 'wte/weight'}
