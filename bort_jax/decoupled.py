@@ -14,7 +14,7 @@ from bort_jax.correction import (
 )
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
-from bort_jax.settings import check_params
+from bort_jax.settings import Mask, check_params, refuse_collapse
 from bort_jax.validation import is_zero
 
 
@@ -29,14 +29,15 @@ def add_decoupled_bort(
   learning_rate: optax.ScalarOrSchedule,
   gamma: optax.ScalarOrSchedule,
   weight_decay: float | jax.Array,
-  weight_decay_mask: Any,
+  weight_decay_mask: Mask,
   amplitude: Amplitude,
   mode: Mode,
   axes: AxesLike,
 ) -> optax.GradientTransformationExtraArgs:
   """Adds λW + γ·C((1 − ηλ)W), so that scaling by η gives the published order.
 
-  The decay is taken from optax.add_decayed_weights, whose mask says where.
+  The decay is taken from optax.add_decayed_weights, whose mask says where. One
+  that would collapse the weights is refused.
   """
   decay = optax.add_decayed_weights(weight_decay, weight_decay_mask)
 
@@ -71,7 +72,10 @@ def add_decoupled_bort(
     count = optax.safe_increment(state.count)
     return updates, DecoupledState(count, decay_state)
 
-  return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+  tx = optax.GradientTransformationExtraArgs(init_fn, update_fn)
+  return refuse_collapse(
+    tx, gamma, weight_decay, weight_decay_mask, amplitude, mode, axes
+  )
 
 
 def _at(count: jax.typing.ArrayLike, value: Any) -> Any:

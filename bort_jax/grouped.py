@@ -26,8 +26,7 @@ def on_split_matrices(
 
   # Muon takes parameters without matrices too: all of them then do Adam steps.
   views_of = functools.partial(matrix_views, axes, required=False)
-  map_split = functools.partial(map_matrices, required=False)
-  split = lambda tree: map_split(_split, axes, tree)
+  split = lambda tree: map_matrices(_split, axes, tree)
 
   def init_fn(params):
     zeros = optax.tree.zeros_like(params)  # params may be abstract
@@ -42,7 +41,7 @@ def on_split_matrices(
     new_updates, state = let_compiler_place(
       tx.update, (updates_in, state), updates_in, state, split(params)
     )
-    merged = map_split(
+    merged = map_matrices(
       _merge, axes, updates, new_updates, others=lambda _, new: new
     )
     return merged, state

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bort_jax.validation import is_integer
+
 
 @dataclasses.dataclass(frozen=True, init=False)
 class MatrixAxes:
@@ -53,12 +55,12 @@ class MatrixAxes:
     out_axes: int | Sequence[int],
     groups: int = 1,
   ):
-    if not isinstance(groups, int) or groups < 1:
+    if not is_integer(groups) or groups < 1:
       raise ValueError(f'groups must be a positive integer, got {groups!r}.')
     # Frozen: the only way to set a field.
     object.__setattr__(self, 'in_axes', _axis_tuple('in_axes', in_axes))
     object.__setattr__(self, 'out_axes', _axis_tuple('out_axes', out_axes))
-    object.__setattr__(self, 'groups', groups)
+    object.__setattr__(self, 'groups', int(groups))
     _check_disjoint(self, self.in_axes, self.out_axes, '')
 
 
@@ -68,7 +70,7 @@ def _axis_tuple(name: str, axes: int | Sequence[int]) -> tuple[int, ...]:
     raise ValueError(
       f'{name} is empty; a matrix needs at least one axis there.'
     )
-  if not all(hasattr(axis, '__index__') for axis in axes):
+  if not all(map(is_integer, axes)):
     raise TypeError(f'{name} must hold integers, got {axes!r}.')
   return tuple(int(axis) for axis in axes)
 
@@ -236,15 +238,15 @@ class MatrixView:
   def largest_row_sum(self, gram: jax.Array) -> jax.Array:
     """Bound on the largest eigenvalue of each Gram: its infinity norm."""
     sides = gram.ndim - len(self.stack)
-    row_sums = jnp.sum(jnp.abs(gram), axis=tuple(range(-(sides // 2), 0)))
-    return jnp.max(row_sums, axis=tuple(range(-(sides // 2), 0)))
+    last = tuple(range(-(sides // 2), 0))
+    return jnp.max(jnp.sum(jnp.abs(gram), axis=last), axis=last, initial=0)
 
   def largest_entry(self, w: jax.Array) -> jax.Array:
     """Largest magnitude in each matrix."""
     summed = tuple(
       i for i, c in enumerate(self._w) if c in self._in + self._out
     )
-    return jnp.max(jnp.abs(w), axis=summed)
+    return jnp.max(jnp.abs(w), axis=summed, initial=0)
 
   def _sum(self, x, letters):
     axes = tuple(self._w.index(c) for c in letters)

@@ -6,20 +6,22 @@ away, so there it is decoupled (the published BortA): added behind the
 normalization, scaled by the learning rate alone.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
-
 import jax
+import jax.numpy as jnp
 import optax
 
 from bort_jax.correction import Amplitude, Mode
 from bort_jax.decoupled import add_decoupled_bort
 from bort_jax.grouped import on_split_matrices
 from bort_jax.selection import AxesLike
-from bort_jax.settings import check_optimizer, require_params
+from bort_jax.settings import (
+  Mask,
+  check_optimizer,
+  refuse_collapse,
+  require_params,
+)
 from bort_jax.transform import bort
-
-Mask: TypeAlias = Any | Callable[[optax.Params], Any] | None
+from bort_jax.validation import check_momentum, check_steps
 
 
 def bort_sgd(
@@ -44,20 +46,21 @@ def bort_sgd(
   Args:
     learning_rate: η, a number >= 0 or a schedule.
     gamma: γ, a number >= 0 or a schedule; 0 is off.
-    momentum: μ; None keeps no buffer.
+    momentum: μ, in [0, 1); None keeps no buffer.
     nesterov: whether the momentum is Nesterov's.
-    weight_decay: λ. It moves the constraint: singular values go to
-      √(a − λ/γ), so λ must stay below γ·a.
+    weight_decay: λ. It moves the constraint: in the l2 modes squared singular
+      values (norms) go to a − λ/γ, so λ must stay below γ·a; in the l1 modes
+      it must stay below γ.
     weight_decay_mask: the parameters that decay, as in ``optax.adamw``; by
-      default all, as published.
+      default all, as published. See the note of :func:`bort_jax.bort`.
     amplitude, mode, axes: the constraint, see :func:`bort_jax.bort`.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`.
 
   Raises:
-    ValueError: as :func:`bort_jax.bort`, and for a weight decay that would
-      collapse the weights.
+    ValueError: as :func:`bort_jax.bort`, for a momentum outside its range, and
+      for a weight decay that would collapse the weights.
 
   Examples:
     >>> import jax
@@ -80,8 +83,12 @@ def bort_sgd(
     Orthogonal Constraint <https://arxiv.org/abs/2212.09062>`_, 2023
   """
   check_optimizer(learning_rate, gamma, weight_decay, amplitude, mode)
+  if momentum is not None:
+    check_momentum(momentum)
+  constraint = bort(gamma, amplitude=amplitude, mode=mode, axes=axes)
+  decay = (weight_decay, weight_decay_mask)
   return optax.chain(
-    bort(gamma, amplitude=amplitude, mode=mode, axes=axes),
+    refuse_collapse(constraint, gamma, *decay, amplitude, mode, axes),
     optax.add_decayed_weights(weight_decay, weight_decay_mask),
     optax.sgd(learning_rate, momentum, nesterov),
   )
@@ -115,11 +122,11 @@ def bort_adamw(
   Args:
     learning_rate: η, a number >= 0 or a schedule.
     gamma: γ, a number >= 0 or a schedule; 0 is off. Keep η·γ·a below 1/2.
-    b1, b2, eps: as in ``optax.adam``.
-    weight_decay: λ, decoupled. It moves the constraint: singular values go to
-      √(a − λ/γ), so λ must stay below γ·a.
-    weight_decay_mask: the parameters that decay, as in ``optax.adamw``; by
-      default all, as published.
+    b1, b2, eps: as in ``optax.adam``. For float16 parameters give an eps of
+      1e-4: 1e-8 is zero there, and a zero gradient then gives NaN.
+    weight_decay: λ, decoupled. It moves the constraint as in :func:`bort_sgd`,
+      with the same limits.
+    weight_decay_mask: the parameters that decay, as in :func:`bort_sgd`.
     amplitude, mode, axes: the constraint, see :func:`bort_jax.bort`.
 
   Returns:
@@ -145,17 +152,10 @@ def bort_adamw(
     Orthogonal Constraint <https://arxiv.org/abs/2212.09062>`_, 2023
   """
   check_optimizer(learning_rate, gamma, weight_decay, amplitude, mode)
+  decay = (weight_decay, weight_decay_mask)
   return optax.chain(
     optax.scale_by_adam(b1, b2, eps),
-    add_decoupled_bort(
-      learning_rate,
-      gamma,
-      weight_decay,
-      weight_decay_mask,
-      amplitude,
-      mode,
-      axes,
-    ),
+    add_decoupled_bort(learning_rate, gamma, *decay, amplitude, mode, axes),
     optax.scale_by_learning_rate(learning_rate),
   )
 
@@ -184,22 +184,25 @@ def bort_lamb(
   it the correction would be rescaled with the gradient, and would not vanish as
   the constraint is met; behind it, η·γ means the same as in
   :func:`bort_adamw` and the same stability law holds. Weight decay stays inside
-  the trust ratio, where LAMB has it. The paper reports results with LAMB but
-  published no code for it: this placement is ours.
+  the trust ratio, where LAMB has it, so it pulls with strength r·λ: as the
+  gradient vanishes r·λ goes to one, whatever λ, and σ² to a − 1/γ. The paper
+  reports results with LAMB but published no code for it: this placement is
+  ours. So is r = 1 for scalars: a step in proportion to its own size would hold
+  one near zero, as that of :class:`bort_jax.nn.LogitScale`, where it is.
 
   Args:
     learning_rate: η, a number >= 0 or a schedule.
     gamma: γ, a number >= 0 or a schedule; 0 is off.
     b1, b2, eps: as in ``optax.adam``.
-    weight_decay: λ, must stay below γ·a.
-    weight_decay_mask: the parameters that decay; by default all.
+    weight_decay: λ, see above; keep γ·a well above one with it.
+    weight_decay_mask: the parameters that decay, as in :func:`bort_sgd`.
     amplitude, mode, axes: the constraint, see :func:`bort_jax.bort`.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`.
 
   Raises:
-    ValueError: as :func:`bort_jax.bort_adamw`.
+    ValueError: as :func:`bort_jax.bort`.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -219,7 +222,10 @@ def bort_lamb(
     require_params(),
     optax.scale_by_adam(b1, b2, eps),
     optax.add_decayed_weights(weight_decay, weight_decay_mask),
-    optax.scale_by_trust_ratio(),
+    optax.masked(
+      optax.scale_by_trust_ratio(),
+      lambda tree: jax.tree.map(lambda x: jnp.ndim(x) > 0, tree),
+    ),
     add_decoupled_bort(learning_rate, gamma, 0.0, None, amplitude, mode, axes),
     optax.scale_by_learning_rate(learning_rate),
   )
@@ -252,7 +258,7 @@ def bort_muon(
   correction would be replaced by its orthogonal factor and never vanish; behind
   it, the two balance without regard to the layer's width: against updates of
   spectral norm s, the largest singular value settles where σ³ − aσ = s/γ (1.05
-  for s = 1, γ = 10, a = 1). No other optimizer here needs so small a γ.
+  for s = 1, γ = 10, a = 1). Adam needs a larger γ.
 
   The step is that of ``optax.contrib.muon``, s = √max(1, outputs/inputs), for
   the matrices that ``axes`` selects, groups and batch axes included; every
@@ -264,16 +270,17 @@ def bort_muon(
     beta: decay rate of Muon's momentum.
     ns_steps: Newton–Schulz iterations on Muon's update.
     nesterov: whether the momentum is Nesterov's, in Muon and in Adam.
-    b1, b2, eps: as in ``optax.adam``, for the other parameters.
-    weight_decay: λ, decoupled, must stay below γ·a.
-    weight_decay_mask: the parameters that decay; by default all.
+    b1, b2, eps: as in :func:`bort_adamw`, for the other parameters; eps guards
+      Muon's normalization too.
+    weight_decay: λ, decoupled, as in :func:`bort_adamw`.
+    weight_decay_mask: the parameters that decay, as in :func:`bort_sgd`.
     amplitude, mode, axes: the constraint, see :func:`bort_jax.bort`.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`.
 
   Raises:
-    ValueError: as :func:`bort_jax.bort_adamw`.
+    ValueError: as :func:`bort_jax.bort_adamw`, and for ns_steps < 1.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -289,6 +296,7 @@ def bort_muon(
     <https://kellerjordan.github.io/posts/muon/>`_, 2024
   """
   check_optimizer(learning_rate, gamma, weight_decay, amplitude, mode)
+  check_steps('ns_steps', ns_steps)
 
   def muon(dimension_numbers):
     return optax.contrib.muon(
@@ -302,16 +310,9 @@ def bort_muon(
       muon_weight_dimension_numbers=dimension_numbers,
     )
 
+  decay = (weight_decay, weight_decay_mask)
   return optax.chain(
     on_split_matrices(muon, axes),
-    add_decoupled_bort(
-      learning_rate,
-      gamma,
-      weight_decay,
-      weight_decay_mask,
-      amplitude,
-      mode,
-      axes,
-    ),
+    add_decoupled_bort(learning_rate, gamma, *decay, amplitude, mode, axes),
     optax.scale_by_learning_rate(learning_rate),
   )

@@ -61,22 +61,28 @@ def let_compiler_place(fn: Callable[..., Any], like: Any, *args: Any) -> Any:
 
   Args:
     fn: a function of arrays.
-    like: a tree of arrays or shardings whose shardings the result has.
+    like: a tree of arrays or shardings whose shardings the result has; what is
+      on no mesh (constants under ``vmap``) is replicated.
     *args: trees of arrays.
 
   Returns:
     The result of ``fn``.
   """
-  if not any(map(_is_sharded, jax.tree.leaves(args))):
+  sharded = filter(_is_sharded, jax.tree.leaves(args))
+  if (first := next(sharded, None)) is None:
     return fn(*args)
-  shardings = jax.tree.map(
-    lambda x: (
-      x if isinstance(x, jax.sharding.Sharding) else jax.typeof(x).sharding
-    ),
-    like,
+  replicated = jax.sharding.NamedSharding(
+    jax.typeof(first).sharding.mesh, jax.sharding.PartitionSpec()
   )
+
+  def sharding_of(x):
+    is_one = isinstance(x, jax.sharding.Sharding)
+    sharding: Any = x if is_one else jax.typeof(x).sharding
+    return replicated if sharding.mesh.empty else sharding
+
   args = jax.tree.map(jnp.asarray, args)
-  return jax.sharding.auto_axes(fn, out_sharding=shardings)(*args)
+  out_sharding = jax.tree.map(sharding_of, like)
+  return jax.sharding.auto_axes(fn, out_sharding=out_sharding)(*args)
 
 
 def _is_sharded(x: jax.typing.ArrayLike) -> bool:

@@ -8,7 +8,7 @@ from bort_jax.matrices import MatrixView
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import check_params
-from bort_jax.validation import check_number
+from bort_jax.validation import check_number, check_steps
 
 
 def keep_orthogonal(
@@ -29,8 +29,11 @@ def keep_orthogonal(
   and W + U is then brought back by Newton–Schulz steps. After the projection
   (W + U)(W + U)ᴴ = aI + U Uᴴ, so all singular values lie between √a and a bound
   that the Gram matrix tells; each step scales W + U so that it shrinks this
-  interval as fast as a cubic can. It thus converges for an update of any size;
-  with steps fixed at κ = 1/2 it would diverge for ‖U‖₂ > √(2a).
+  interval as fast as a cubic can. So it diverges for no update, where steps
+  fixed at κ = 1/2 would for ‖U‖₂ > √(2a). But a step narrows a long interval no
+  more than 2.6 times, so their number bounds the update: max|W Wᴴ/a − I| ≤ 1e-5
+  takes, measured in float32 on up to 512×512, six steps for ‖U‖₂ ≤ 10·√a, eight
+  for 60·√a and ten for 400·√a.
 
   Iterations needed for max|W Wᴴ/a − I| ≤ 1e-5 in float32 after each of many
   Adam steps, measured: at learning rate 1e-3, two for noisy gradients of any
@@ -42,7 +45,9 @@ def keep_orthogonal(
 
   The parameters should be orthogonal at the start: initialize them so, or use
   :func:`bort_jax.spectrum.polish`. From another start it converges over the
-  first updates; an exactly zero matrix stays zero.
+  first updates; an exactly zero matrix stays zero under zero updates only. The
+  result has the update's dtype: with bfloat16 updates on float32 parameters its
+  rounding is left, an error of about 1e-4.
 
   Args:
     amplitude: a, a number > 0.
@@ -87,8 +92,7 @@ def keep_orthogonal(
     2014 (the scaling)
   """
   check_number('amplitude', amplitude, positive=True)
-  if steps < 1:
-    raise ValueError(f'steps must be at least 1, got {steps!r}.')
+  check_steps('steps', steps)
 
   def init_fn(params):
     matrix_views(axes, params)  # refuses what does not fit, now

@@ -80,8 +80,8 @@ def matrix_views(
       spec may stand for a whole subtree and None for "not a matrix"; or None
       for :func:`default_rule`. A spec is a :class:`MatrixAxes` or an
       ``optax.contrib.MuonDimensionNumbers``.
-    tree: parameters, or anything of their structure and shapes. ``None`` and
-      ``optax.MaskedNode`` are passed over.
+    tree: parameters, or anything of their structure and shapes. ``None``,
+      ``optax.MaskedNode`` and leaves without a shape are passed over.
     required: whether parameters of which none is a matrix are refused.
 
   Returns:
@@ -103,6 +103,7 @@ def matrix_views(
   leaves = {
     path_name(path): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    if hasattr(leaf, 'shape')  # an Equinox module holds functions too
   }
   if axes is None or _is_rule(axes):
     rule = axes or default_rule
@@ -125,7 +126,7 @@ def map_matrices(
   tree: Any,
   *rest: Any,
   others: Callable[..., Any] = lambda leaf, *rest: leaf,
-  required: bool = True,
+  required: bool = False,
 ) -> Any:
   """Maps ``fn(view, leaf, *rest)`` over the matrices of a tree.
 

@@ -1,19 +1,24 @@
 """What no constraint and no optimizer with one can be given."""
 
+from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
+import jax
 import optax
 
 from bort_jax.correction import Amplitude, check_amplitude, check_mode
+from bort_jax.selection import AxesLike, matrix_views
 from bort_jax.validation import check_number, is_zero
+
+Mask: TypeAlias = Any | Callable[[optax.Params], Any] | None
 
 
 def check_constraint(
   gamma: optax.ScalarOrSchedule, amplitude: Amplitude, mode: str
 ) -> None:
   """Refuses settings that no constraint can have."""
-  check_number('gamma', gamma)
+  check_number('gamma', gamma, schedule=True)
   check_amplitude(amplitude)
   check_mode(mode)
 
@@ -25,11 +30,10 @@ def check_optimizer(
   amplitude: Amplitude,
   mode: str,
 ) -> None:
-  """Refuses settings out of range, and a decay stronger than the constraint."""
-  check_number('learning_rate', learning_rate)
-  check_number('weight_decay', weight_decay)
+  """Refuses settings that no optimizer with a constraint can have."""
+  check_number('learning_rate', learning_rate, schedule=True)
+  check_number('weight_decay', weight_decay, schedule=True)
   check_constraint(gamma, amplitude, mode)
-  _check_decay(gamma, weight_decay, amplitude, mode)
 
 
 def check_params(params: optax.Params | None) -> None:
@@ -56,15 +60,40 @@ def require_params() -> optax.GradientTransformationExtraArgs:
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _check_decay(gamma, weight_decay, amplitude, mode: str) -> None:
+def refuse_collapse(
+  tx: optax.GradientTransformationExtraArgs,
+  gamma: Any,
+  weight_decay: Any,
+  mask: Mask,
+  amplitude: Any,
+  mode: str,
+  axes: AxesLike,
+) -> optax.GradientTransformationExtraArgs:
+  """``tx``, refusing a weight decay that the constraint does not hold against.
+
+  At once where everything decays, and where a mask says what does, when the
+  parameters are known.
+  """
   numbers = (gamma, weight_decay, amplitude)
   known = all(isinstance(number, Real) for number in numbers)
   if not known or is_zero(gamma) or is_zero(weight_decay):
-    return
+    return tx
   strongest = gamma * amplitude if mode.startswith('l2') else gamma
-  if weight_decay >= strongest:
-    raise ValueError(
-      f'weight_decay={weight_decay} is not below the pull of the constraint,'
-      f' {strongest} (gamma={gamma}, amplitude={amplitude}, mode={mode!r}):'
-      ' the weights would decay to zero. Lower weight_decay or raise gamma.'
-    )
+  if weight_decay < strongest:
+    return tx
+  error = ValueError(
+    f'weight_decay={weight_decay} is not below the pull of the constraint,'
+    f' {strongest} (gamma={gamma}, amplitude={amplitude}, mode={mode!r}):'
+    ' the weights would decay to zero. Lower weight_decay or raise gamma.'
+  )
+  if mask is None:
+    raise error
+
+  def init_fn(params):
+    keep = lambda decays, x: x if decays else optax.MaskedNode()
+    where = mask(params) if callable(mask) else mask
+    if matrix_views(axes, jax.tree.map(keep, where, params), required=False):
+      raise error
+    return tx.init(params)
+
+  return optax.GradientTransformationExtraArgs(init_fn, tx.update)

@@ -37,9 +37,11 @@ def bort(
     u \leftarrow u + \gamma\, (W W^H W - a W)
 
   Put it *before* the optimizer, whose learning rate then scales the constraint
-  as it scales the gradient. With ``optax.sgd`` this is the published BortS. For
-  Adam, LAMB and Muon, which normalize what they are given, use the decoupled
-  :func:`bort_adamw`, :func:`bort_lamb` and :func:`bort_muon`.
+  as it scales the gradient; behind it the correction would be unscaled and of
+  the wrong sign, and the weights NaN within some steps. With ``optax.sgd`` this
+  is the published BortS. For Adam, LAMB and Muon, which normalize what they are
+  given, use the decoupled :func:`bort_adamw`, :func:`bort_lamb` and
+  :func:`bort_muon`.
 
   Every singular value goes to √a, for a wide and for a tall matrix alike; on a
   tall one it is the columns that become orthogonal. With plain SGD the step
@@ -86,8 +88,9 @@ def bort(
     [0.8, 0.8]
 
   .. note::
-    Under ``optax.inject_hyperparams``, name a callable ``axes`` in
-    ``static_args``, or optax takes it for a schedule.
+    Under ``optax.inject_hyperparams``, name a callable ``axes`` or
+    ``weight_decay_mask`` in ``static_args``: optax takes it for a schedule
+    otherwise, and a mask then drops the decay without a word.
 
   References:
     Zhang et al., `Bort: Towards Explainable Neural Networks with Bounded

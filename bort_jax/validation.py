@@ -2,19 +2,28 @@
 
 import math
 import numbers
+import operator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
-def check_number(name: str, value: Any, *, positive: bool = False) -> None:
+
+def check_number(
+  name: str, value: Any, *, positive: bool = False, schedule: bool = False
+) -> None:
   """Refuses a number that is negative, infinite or not a number.
 
-  Schedules, arrays and tracers pass: their values are not known here (under
+  Tracers pass: their values are not known here (under
   ``optax.inject_hyperparams`` every number is traced).
 
   Args:
     name: what the user calls the number, for the message.
-    value: the number.
+    value: the number, or an array of one.
     positive: whether zero is refused too.
+    schedule: whether a function of the step passes too.
 
   Raises:
     ValueError: if the number is outside its range.
@@ -26,9 +35,9 @@ def check_number(name: str, value: Any, *, positive: bool = False) -> None:
       ...
     ValueError: gamma must be a finite number >= 0, got -1.0.
   """
-  if not isinstance(value, numbers.Real | str):
+  if not is_known(value) or (schedule and callable(value)):
     return
-  number = math.nan if isinstance(value, str) else float(value)
+  number = _as_float(value)
   if not math.isfinite(number) or number < 0 or (positive and number == 0):
     bound = '> 0' if positive else '>= 0'
     raise ValueError(f'{name} must be a finite number {bound}, got {value!r}.')
@@ -37,10 +46,39 @@ def check_number(name: str, value: Any, *, positive: bool = False) -> None:
 def check_momentum(momentum: Any) -> None:
   """Refuses a momentum outside [0, 1)."""
   check_number('momentum', momentum)
-  if isinstance(momentum, numbers.Real) and float(momentum) >= 1:
+  if is_known(momentum) and _as_float(momentum) >= 1:
     raise ValueError(f'momentum must be below 1, got {momentum!r}.')
+
+
+def check_steps(name: str, value: Any) -> None:
+  """Refuses a number of iterations that is not an integer of at least 1."""
+  if is_known(value) and (not is_integer(value) or operator.index(value) < 1):
+    raise ValueError(f'{name} must be an integer, at least 1, got {value!r}.')
+
+
+def is_integer(value: Any) -> bool:
+  """Whether a value is an integer of any kind, and not a boolean."""
+  return hasattr(value, '__index__') and not isinstance(value, bool | np.bool_)
+
+
+def is_known(value: Any) -> bool:
+  """Whether a value can be read now: no tracer, nothing on other hosts."""
+  if isinstance(value, Tracer):
+    return False
+  return not isinstance(value, jax.Array) or value.is_fully_addressable
 
 
 def is_zero(value: Any) -> bool:
   """Whether a value is a plain number, known now, and zero."""
   return isinstance(value, numbers.Real) and value == 0
+
+
+def _as_float(value: Any) -> float:
+  """The number, and NaN for what is no real number."""
+  is_array = isinstance(value, np.ndarray | jax.Array)
+  is_real = isinstance(value, numbers.Real) or (
+    is_array and value.size == 1 and not jnp.iscomplexobj(value)
+  )
+  if not is_real:
+    return math.nan
+  return float(value.reshape(()) if is_array else value)

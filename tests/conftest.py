@@ -17,3 +17,22 @@ def float64():
   """Runs a test with 64-bit types on."""
   with jax.enable_x64(True):
     yield
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Prints the deviations that tests of parity recorded, in any process."""
+  rows = dict(
+    value
+    for outcome in ('passed', 'failed')
+    for report in terminalreporter.getreports(outcome)
+    for name, value in report.user_properties
+    if name == 'parity'
+  )
+  if not rows:
+    return
+  columns = next(iter(rows.values()))
+  terminalreporter.section('largest deviation from the published code, float64')
+  terminalreporter.line(f'{"case":22}' + ''.join(f'{c:>15}' for c in columns))
+  for case, worst in rows.items():
+    cells = ''.join(f'{worst[column]:15.1e}' for column in columns)
+    terminalreporter.line(f'{case:22}{cells}')

@@ -253,6 +253,52 @@ def test_first_update_equals_numpy(name, arguments, dtype, float64):
   assert_close(updates, expected, rtol=1e-6, atol=1e-8)
 
 
+def test_lamb_moves_a_scalar_as_adam_does(float64):
+  """A trust ratio would hold one of zero where it is."""
+  params = {'kernel': jnp.eye(2), 'log_scale': jnp.asarray(1e-6)}
+  grads = {'kernel': jnp.ones((2, 2)), 'log_scale': jnp.asarray(0.3)}
+  tx = bort_jax.bort_lamb(RATE, GAMMA)
+  updates: Any = tx.update(grads, tx.init(params), params)[0]
+  assert float(updates['log_scale']) == pytest.approx(-RATE, rel=1e-4)
+
+
+@pytest.mark.parametrize('make', [bort_jax.bort_adamw, bort_jax.bort_muon])
+def test_float16_needs_an_eps_that_it_holds(make):
+  params = {'kernel': jnp.eye(3), 'bias': jnp.ones(3)}
+  params = jax.tree.map(lambda w: w.astype(jnp.float16), params)
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  for eps, is_finite in ((1e-8, False), (1e-4, True)):
+    tx = make(RATE, GAMMA, eps=eps)
+    updates, _ = tx.update(zeros, tx.init(params), params)
+    assert bool(jnp.all(jnp.isfinite(updates['kernel']))) == is_finite
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    bort_jax.bort_sgd,
+    bort_jax.bort_adamw,
+    bort_jax.bort_lamb,
+    bort_jax.bort_muon,
+  ],
+)
+def test_injected_with_a_static_mask_of_the_decay(make):
+  mask = lambda params: {name: name == 'bias' for name in params}
+  arguments = {'weight_decay': 0.5, 'weight_decay_mask': mask}
+  injected = optax.inject_hyperparams(make, static_args='weight_decay_mask')
+  params = {'kernel': 1.1 * jnp.eye(3), 'bias': jnp.ones(3)}
+  grads = jax.tree.map(lambda w: 0.1 * w, params)
+  plain, same = (
+    make(RATE, GAMMA, **arguments),
+    injected(RATE, GAMMA, **arguments),
+  )
+  expected, _ = plain.update(grads, plain.init(params), params)
+  got, _ = same.update(grads, same.init(params), params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, expected
+  )
+
+
 def test_the_correction_conjugates():
   """A unitary matrix has no correction, and its transpose would have one."""
   w = np.array([[1, 1j], [1j, 1]]) / np.sqrt(2)

@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +32,18 @@ BAD = [
   np.float32(-1),
   np.float64('nan'),
   np.int64(-2),
+  np.array(-1.0),
+  jnp.float32(-1),
+  None,
+  1j,
+  [1.0],
 ]
-ZEROS = [0, 0.0, np.float32(0)]
+ZEROS = [0, 0.0, np.float32(0), np.array(0.0), jnp.float32(0)]
+DECAY_HAS_A_LIMIT = [
+  bort_jax.bort_sgd,
+  bort_jax.bort_adamw,
+  bort_jax.bort_muon,
+]
 
 optimizers = pytest.mark.parametrize(
   'optimizer', OPTIMIZERS.values(), ids=OPTIMIZERS
@@ -41,7 +52,7 @@ makers = pytest.mark.parametrize('make', MAKERS.values(), ids=MAKERS)
 bad_numbers = pytest.mark.parametrize('bad', BAD, ids=repr)
 
 
-def refuses(name, bad, bound='>= 0'):
+def refuses(name, bad: Any, bound='>= 0'):
   """Expects the message that names the number, its range and what was given."""
   message = f'{name} must be a finite number {bound}, got {bad!r}.'
   return pytest.raises(ValueError, match=f'^{re.escape(message)}$')
@@ -135,6 +146,35 @@ def test_check_refuses_bad_numbers(name, bad):
     spectrum.check(PARAMS, **{**good, name: bad})
 
 
+@pytest.mark.parametrize('momentum', [math.nan, -0.1, 1.0, 1.5, jnp.ones(())])
+def test_sgd_refuses_a_momentum_out_of_range(momentum):
+  with pytest.raises(ValueError, match='momentum must be .*, got'):
+    bort_jax.bort_sgd(0.1, 1.0, momentum=momentum)
+
+
+@pytest.mark.parametrize('steps', [2.5, 0, -1, True, '3', None])
+@pytest.mark.parametrize(
+  'call',
+  [
+    lambda steps: bort_jax.keep_orthogonal(steps=steps),
+    lambda steps: spectrum.polish(PARAMS, steps=steps),
+    lambda steps: bort_jax.bort_muon(0.1, 1.0, ns_steps=steps),
+  ],
+  ids=['keep_orthogonal', 'polish', 'muon'],
+)
+def test_numbers_of_steps_are_positive_integers(call, steps):
+  message = f'steps must be an integer, at least 1, got {steps!r}'
+  with pytest.raises(ValueError, match=re.escape(message)):
+    call(steps)
+
+
+@pytest.mark.parametrize('name', ['learning_rate', 'gamma', 'weight_decay'])
+def test_check_refuses_a_schedule(name):
+  good = {'learning_rate': 0.1, 'gamma': 1.0}
+  with pytest.raises(ValueError, match=f'{name} must be a finite number'):
+    spectrum.check(PARAMS, **{**good, name: lambda count: 0.1})
+
+
 @pytest.mark.parametrize('momentum', [1, 1.0, 1.5])
 def test_spectrum_refuses_a_momentum_of_one_and_more(momentum):
   with pytest.raises(ValueError, match='momentum') as error:
@@ -153,7 +193,7 @@ def test_check_does_not_call_weights_well_that_are_no_numbers():
   assert spectrum.check({'kernel': jnp.full((2, 3), jnp.nan)}, 0.1, 1.0)
 
 
-@optimizers
+@pytest.mark.parametrize('optimizer', DECAY_HAS_A_LIMIT)
 @pytest.mark.parametrize(
   ('gamma', 'amplitude', 'mode', 'pull'),
   [
@@ -181,6 +221,44 @@ def test_a_weight_decay_that_wins_is_refused(
   make(0.99 * pull).init(PARAMS)
 
 
+@pytest.mark.parametrize('optimizer', DECAY_HAS_A_LIMIT)
+@pytest.mark.parametrize('axes', [None, {'kernel': bort_jax.MatrixAxes(0, 1)}])
+def test_a_weight_decay_of_other_parameters_is_free(optimizer, axes):
+  """What a mask decays is known with the parameters, and refused then."""
+  make = lambda mask: optimizer(
+    0.1, 1.0, weight_decay=5.0, weight_decay_mask=mask, axes=axes
+  )
+  masks = (
+    lambda decays: {'kernel': decays, 'bias': True},
+    lambda decays: (
+      lambda params: {**dict.fromkeys(params, True), 'kernel': decays}
+    ),
+  )
+  for mask in masks:
+    tx = make(mask(False))
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    assert np.all(np.isfinite(updates['kernel']))
+    with pytest.raises(ValueError, match='decay to zero'):
+      make(mask(True)).init(PARAMS)
+
+
+@pytest.mark.parametrize('weight_decay', [1e-6, 100.0])
+def test_any_weight_decay_of_lamb_has_the_same_end(weight_decay):
+  """Its trust ratio makes it one over gamma, once the gradient is zero."""
+  tx = bort_jax.bort_lamb(0.02, 4.0, weight_decay=weight_decay)
+  params = {'kernel': jnp.diag(jnp.array([1.2, 0.9]))}
+
+  def step(_, carry):
+    params, state = carry
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, state = tx.update(zeros, state, params)
+    return optax.apply_updates(params, updates), state
+
+  params, _ = jax.lax.fori_loop(0, 2000, step, (params, tx.init(params)))
+  squares = spectrum.singular_values(params)['kernel'] ** 2
+  np.testing.assert_allclose(squares, 1 - 1 / 4.0, rtol=1e-4)
+
+
 @optimizers
 def test_weight_decay_is_free_where_nothing_pulls(optimizer):
   tx = optimizer(0.1, 0.0, weight_decay=10.0)
@@ -196,9 +274,16 @@ def test_numbers_of_zero_are_allowed(optimizer):
 
 @optimizers
 def test_numbers_known_later_are_not_refused(optimizer):
-  """Schedules and arrays, and what optax.inject_hyperparams traces."""
+  """Schedules and tracers, and what optax.inject_hyperparams traces."""
   optimizer(lambda count: 0.1, lambda count: 1.0, weight_decay=0.1)
   optimizer(jnp.asarray(0.1), jnp.asarray(0.05), weight_decay=0.1)
+
+  @jax.jit
+  def update(rate, gamma):
+    tx = optimizer(rate, gamma)
+    return tx.update(PARAMS, tx.init(PARAMS), PARAMS)[0]
+
+  update(0.1, 1.0)
   tx = optax.inject_hyperparams(optimizer)(0.1, 1.0)
   jax.jit(tx.update)(PARAMS, tx.init(PARAMS), PARAMS)
 

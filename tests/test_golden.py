@@ -5,6 +5,8 @@ The numbers were computed by the published PyTorch code; see tests/golden.
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -62,21 +64,25 @@ def deviations(case_name):
 
 
 @pytest.mark.parametrize('case_name', CASES)
-def test_equals_the_published_optimizer(case_name, float64):
+def test_equals_the_published_optimizer(case_name, float64, record_property):
   worst = deviations(case_name)
+  record_property('parity', (case_name, worst))  # conftest prints the table
   assert max(worst.values()) <= TOLERANCE, worst
 
 
-def test_parity_table(float64, capsys):
-  """Prints the largest deviation of every case: run with any verbosity."""
-  table = {case_name: deviations(case_name) for case_name in CASES}
-  with capsys.disabled():
-    print('\nLargest deviation from the published code over all steps, float64')
-    print(f'{"case":22}' + ''.join(f'{name:>15}' for name in PARAMETERS))
-    for case_name, worst in table.items():
-      cells = ''.join(f'{worst[name]:15.1e}' for name in PARAMETERS)
-      print(f'{case_name:22}{cells}')
-  assert max(max(worst.values()) for worst in table.values()) <= TOLERANCE
+@pytest.mark.slow
+def test_the_table_is_printed_once_when_other_processes_run_the_cases():
+  case = 'sgd l2-full'
+  run = subprocess.run(
+    [sys.executable, '-m', 'pytest', '-q', '-n', '2']
+    + [f'{__file__}::test_equals_the_published_optimizer[{case}]'],
+    capture_output=True,
+    text=True,
+  )
+  assert run.returncode == 0, run.stdout
+  assert run.stdout.count('largest deviation from the published code') == 1
+  row = next(line for line in run.stdout.splitlines() if case in line)
+  assert len(row.removeprefix(case).split()) == len(PARAMETERS)
 
 
 @pytest.mark.parametrize('nesterov', [False, True])

@@ -1,7 +1,7 @@
 """The matrices of a parameter, against matrices that numpy builds."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import jax
@@ -418,6 +418,13 @@ def test_integers_count_as_one_axis():
   assert MatrixAxes(0, range(1, 3)) == MatrixAxes(0, (1, 2))
 
 
+def test_integers_of_numpy_are_integers():
+  integers: Any = np.arange(3)
+  axes = MatrixAxes(integers[0], integers[1], groups=integers[2])
+  assert axes == MatrixAxes(0, 1, groups=2)
+  assert type(axes.groups) is int
+
+
 def test_axes_are_a_hashable_leaf():
   axes = MatrixAxes(0, 1)
   assert jax.tree.leaves([axes]) == [axes]
@@ -448,7 +455,7 @@ def test_refuses_axes_that_are_no_integers(bad):
     MatrixAxes(bad, 1)
 
 
-@pytest.mark.parametrize('groups', [0, -1, 1.5, '2', None])
+@pytest.mark.parametrize('groups', [0, -1, 1.5, '2', None, True])
 def test_refuses_groups_that_are_no_positive_integer(groups):
   with pytest.raises(ValueError, match='groups must be a positive integer'):
     MatrixAxes(0, 1, groups)

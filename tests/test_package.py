@@ -36,7 +36,8 @@ def test_public_names_have_a_docstring_with_an_example(value):
 
 def test_the_names_of_the_optimizer_are_at_the_top():
   names = (
-    'MatrixAxes bort bort_adamw bort_lamb bort_muon bort_sgd keep_orthogonal'
+    'MatrixAxes bort bort_adamw bort_lamb bort_muon bort_sgd default_rule'
+    ' keep_orthogonal'
   )
   for name in names.split():
     assert callable(getattr(bort_jax, name))

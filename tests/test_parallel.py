@@ -197,6 +197,29 @@ def test_without_a_mesh_in_context(name):
 
 
 @optimizers
+@pytest.mark.parametrize('spec', [P(None, 'x'), P(None, None, 'x')])
+def test_vmap_of_explicitly_sharded_parameters(name, spec):
+  """Of an axis that is not sharded: JAX wants all the same for one that is."""
+  tx = OPTIMIZERS[name]
+  rng = np.random.default_rng(0)
+  kernel = rng.normal(size=(3, 16, 8)).astype(np.float32)
+  params = {'kernel': jnp.asarray(kernel)}
+
+  def two_updates(params):
+    state = tx.init(params)
+    _, state = tx.update(params, state, params)
+    return tx.update(params, state, params)[0]
+
+  expected = jax.vmap(two_updates)(params)
+  mesh = make_mesh('x', AxisType.Explicit)
+  with jax.set_mesh(mesh):
+    sharded = jax.device_put(params, NamedSharding(mesh, spec))
+    got = jax.jit(jax.vmap(two_updates))(sharded)
+  assert_close(got, expected, rtol=1e-4, atol=1e-5)
+  assert got['kernel'].sharding.spec == P(*spec, *(None,) * (3 - len(spec)))
+
+
+@optimizers
 def test_jit_with_shardings(name):
   """jit is told the shardings in and out, with the batch over the devices."""
   tx = OPTIMIZERS[name]

@@ -141,6 +141,34 @@ def test_huge_updates_again_and_again_are_finite():
   assert all(np.all(np.isfinite(x)) for x in trajectories.values())
 
 
+@pytest.mark.parametrize(('steps', 'size'), [(6, 10), (8, 60), (10, 400)])
+@pytest.mark.parametrize('shape', [(96, 64), (256, 256)])
+@pytest.mark.parametrize('rank', [1, 64])
+def test_the_number_of_steps_bounds_the_update(steps, size, shape, rank):
+  w = polar_factor(random_array(0, shape, np.float32))
+  left, right = (
+    random_array(1, (shape[0], rank)),
+    random_array(2, (rank, shape[1])),
+  )
+  update = left @ right
+  update *= size / np.linalg.norm(update, 2)
+  error = lambda factor, steps: error_of(
+    one_step(w, (factor * update).astype(np.float32), ROWS, steps=steps)
+  )
+  assert error(1, steps) <= 1e-5
+  assert error(10, steps) > 1e-3
+  assert error(10, steps + 3) <= 1e-5
+
+
+def test_the_rounding_of_the_updates_dtype_is_left():
+  w = polar_factor(random_array(0, (64, 32), np.float32))
+  update = jnp.asarray(0.01 * random_array(1, (64, 32)), jnp.bfloat16)
+  tx = keep_orthogonal(axes=ROWS)
+  got: Any = tx.update(update, tx.init(w), w)[0]
+  assert got.dtype == jnp.bfloat16
+  assert 1e-5 < error_of(w + np.asarray(got, np.float32)) < 5e-4
+
+
 def test_converges_from_another_start():
   start = for_all(
     lambda view: jnp.asarray(random_array(0, view.shape, np.float32))

@@ -216,6 +216,15 @@ def test_boxed_specs_fit_plain_parameters():
   assert selected(specs, {'kernel': array(2, 3)}) == {'kernel': OUTPUT_FIRST}
 
 
+def test_leaves_that_are_no_arrays_are_passed_over():
+  """As in a whole Equinox module, which holds its activation."""
+  tree = {'w': array(2, 3), 'a': {'w': jax.nn.relu}, 'b': {'w': 'same'}}
+  assert selected(None, tree) == {'w': DENSE}
+  assert selected(DENSE, tree) == {'w': DENSE}
+  mapped = map_matrices(lambda view, w: w, None, tree)
+  assert mapped['a']['w'] is jax.nn.relu
+
+
 @pytest.mark.parametrize('absent', [None, optax.MaskedNode()])
 @pytest.mark.parametrize('axes', [None, DENSE, {'kernel': DENSE, 'a': DENSE}])
 def test_passes_over_what_is_masked(absent, axes):
@@ -493,6 +502,23 @@ def test_init_refuses_axes_that_do_not_fit(make):
     make({'c': DENSE}).init(params)
   with pytest.raises(TypeError, match="None for 'a/b', got True"):
     make(lambda path, leaf: True).init(params)
+
+
+@pytest.mark.parametrize(
+  'tx',
+  [
+    bort_jax.bort(0.1),
+    bort_jax.bort_sgd(0.1, 0.1, momentum=0.9, weight_decay=0.01),
+    bort_jax.keep_orthogonal(),
+  ],
+  ids=['bort', 'sgd', 'keep'],
+)
+def test_an_update_may_leave_every_matrix_alone(tx):
+  params = {'kernel': jnp.eye(3), 'bias': jnp.ones(3)}
+  frozen = {'kernel': None, 'bias': jnp.ones(3)}
+  updates, _ = tx.update(frozen, tx.init(params), params)
+  assert updates['kernel'] is None
+  assert updates['bias'].any()
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,8 @@ def scalars(values):
 
 
 def safe_step(largest, gamma, **setting):
-  params = {'kernel': jnp.full((1, 1), largest)}
+  """Of a matrix whose singular values go from near zero to the largest."""
+  params = {'kernel': jnp.diag(jnp.array([largest / 64, largest]))}
   return float(spectrum.largest_safe_step(params, gamma, **setting)['kernel'])
 
 
@@ -335,11 +336,63 @@ def test_some_start_does_not_converge_above_the_safe_step(
   rate = safe_step(largest, gamma, nesterov=nesterov, **setting)
   starts = scalars(largest * np.arange(1, 257) / 256)
   make = sgd_with_momentum(nesterov)
+  edge = rate / 0.95  # the rate returned has a margin
   ends = [
-    end_of(make, starts, 5000, share * rate * gamma, gamma, **setting)
+    end_of(make, starts, 5000, share * edge * gamma, gamma, **setting)
     for share in np.linspace(1.002, 1.02, 10)
   ]
   assert not all(settled(end, a) for end in ends)
+
+
+@functools.partial(jax.jit, static_argnames='nesterov')
+def end_of_scalars(s, kappa, momentum, nesterov, steps):
+  """What the singular values are after some steps, by the law at a = 1."""
+
+  def step(_, carry):
+    s, buffer = carry
+    pull = kappa * (s**3 - s)
+    buffer = momentum * buffer + pull
+    s = s - (pull + momentum * buffer if nesterov else buffer)
+    return jnp.clip(s, -1e9, 1e9), buffer
+
+  return jax.lax.fori_loop(0, steps, step, (s, jnp.zeros_like(s)))[0]
+
+
+@MOMENTA
+@pytest.mark.parametrize('low', [0.01, 0.9])
+@pytest.mark.parametrize('high', [1.05, 1.5, 3.0, 10.0])
+def test_thousands_of_random_starts_converge_at_the_safe_step(
+  momentum, nesterov, low, high, float64
+):
+  """Between the values of one matrix, at and below the rate returned."""
+  params = jnp.asarray(scalars([low, high]))
+  setting = {'momentum': momentum, 'nesterov': nesterov}
+  rate = spectrum.largest_safe_step(params, 1.0, axes=STACK, **setting)
+  rng = np.random.default_rng(0)
+  starts = jnp.asarray(rng.uniform(low, high, (8000, 1)))
+  kappa = jnp.asarray(float(rate) * np.array([[1.0, 0.98, 0.9, 0.8, 0.5]]))
+  starts, kappa = jnp.broadcast_arrays(starts, kappa)
+  ends = end_of_scalars(starts, kappa, momentum, nesterov, 4000)
+  assert np.max(np.abs(np.asarray(ends) ** 2 - 1)) < 1e-3
+
+
+@pytest.mark.parametrize('momentum', [0.99, 0.999])
+def test_a_safe_step_is_found_for_slow_momentum(momentum, float64):
+  """Where one decay time is a thousand steps, and still in about a second."""
+  values = jnp.linspace(0.98, 1.02, 64)[:, None, None]
+  rate = spectrum.largest_safe_step(values, 1.0, momentum=momentum, axes=STACK)
+  assert 1.0 < float(rate) < 1 + momentum
+  end = end_of_scalars(values, float(rate), momentum, False, 40_000)
+  assert np.max(np.abs(np.asarray(end) ** 2 - 1)) < 1e-3
+
+
+def test_a_matrix_on_the_constraint_takes_any_step_its_fixed_point_takes():
+  for momentum, nesterov in ((0.5, False), (0.9, False), (0.9, True)):
+    limit = (1 + momentum) / (1 + 2 * momentum if nesterov else 1)
+    got = spectrum.largest_safe_step(
+      jnp.eye(3), 1.0, momentum=momentum, nesterov=nesterov, axes=ROWS
+    )
+    assert float(got) == pytest.approx(0.95 * limit, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -384,7 +437,7 @@ def test_no_momentum_and_a_little_agree():
   """Two ways of computing what should hardly differ."""
   for largest in (0.5, 2.0, 8.0):
     assert safe_step(largest, 1.0, momentum=1e-6) == pytest.approx(
-      safe_step(largest, 1.0), rel=0.01
+      0.95 * safe_step(largest, 1.0), rel=0.01
     )
 
 
@@ -438,7 +491,9 @@ def test_finds_an_unstable_fixed_point(a):
   assert 'diverges' not in check(w, 0.95 / a, amplitude=a)
   finding = check(w, 1.05 / a, amplitude=a)['diverges']
   assert finding.limit == pytest.approx(1 / a)
-  assert_says(finding, 'the fixed point itself is unstable', f'{1 / a:.3g}')
+  assert_says(finding, 'does not converge: the fixed point itself is unstable')
+  assert_says(finding, f'Stay below {1 / a:.3g}')
+  assert 'polish' not in str(finding)
 
 
 @pytest.mark.parametrize('momentum', [0.5, 0.9])
@@ -446,9 +501,34 @@ def test_finds_an_unstable_fixed_point(a):
 def test_finds_divergence_with_momentum(momentum, nesterov):
   setting = {'momentum': momentum, 'nesterov': nesterov}
   params = jnp.diag(jnp.array([5.0, 1.0]))
-  limit = safe_step(5.0, 1.0, **setting)
+  limit = float(spectrum.largest_safe_step(params, 1.0, axes=ROWS, **setting))
   assert 'diverges' not in check(params, 0.999 * limit, **setting)
-  assert 'diverges' in check(params, 1.001 * limit, **setting)
+  finding = check(params, 1.001 * limit, **setting)['diverges']
+  assert_says(finding, f'with momentum {momentum}', 'need not converge')
+  assert_says(finding, 'between 1 and 5', f'below {limit:.3g}', 'polish')
+
+
+@pytest.mark.parametrize('kappa', [0.8, 1.2, 1.6])
+def test_finds_nothing_where_momentum_converges(kappa, float64):
+  """From weights near the constraint, up to almost 1 + momentum."""
+  noise = 0.01 * random_array(0, (8, 8)) / math.sqrt(8)
+  w = np.eye(8) + noise
+  assert check(jnp.asarray(w), kappa, momentum=0.9) == {}
+  end = end_of(bort_sgd, w[None], 2000, kappa, momentum=0.9)
+  assert error_of(end) < 1e-9
+
+
+@pytest.mark.parametrize('nesterov', [False, True])
+def test_finds_an_unstable_fixed_point_with_momentum(nesterov):
+  limit = 1.9 / 2.8 if nesterov else 1.9
+  run = lambda share: check(
+    jnp.eye(3), share * limit, momentum=0.9, nesterov=nesterov
+  )
+  assert run(0.94) == {}
+  assert_says(run(0.97)['diverges'], 'need not converge')
+  finding = run(1.01)['diverges']
+  assert_says(finding, 'does not converge: the fixed point itself is unstable')
+  assert 'polish' not in str(finding)
 
 
 @pytest.mark.parametrize(
@@ -484,6 +564,7 @@ def test_finds_a_decay_shift_above_one_percent():
   finding = run(0.5)['decay_shift']
   assert (finding.value, finding.limit) == (3.0, 4.0)
   assert_says(finding, 'weight_decay 0.5', 'from 4 to', '= 3', 'raise gamma')
+  assert_says(finding, 'the squared values')
 
 
 @pytest.mark.parametrize('mode', ['l2-full', 'l2-row', 'l2-col'])
@@ -531,6 +612,40 @@ def test_finds_weights_frozen_in_bfloat16():
   assert finding.value == pytest.approx(moved_share(w, 1e-5, 1.0), abs=0.02)
   assert finding.value < finding.limit == 0.05
   assert_says(finding, f'only {finding.value:.1%} of the entries', 'float32')
+
+
+def test_one_frozen_matrix_of_a_stack_is_found():
+  w = jnp.asarray(random_array(0, (2, 16, 32)) / 8, jnp.bfloat16)
+  w = w.at[0].multiply(64)  # its correction is large enough
+  assert moved_share(w[0], 1e-5, 1.0) > 0.5
+  finding = check(w, 1e-5)['frozen']
+  assert finding.value == pytest.approx(moved_share(w[1], 1e-5, 1.0), abs=0.02)
+  assert 'frozen' not in check(w[:1], 1e-5)
+
+
+def test_an_orthogonal_matrix_of_a_stack_is_not_frozen():
+  orthogonal = spectrum.polish(
+    jnp.asarray(random_array(0, (1, 16, 32))), axes=STACK
+  )
+  moving = jnp.asarray(random_array(1, (1, 16, 32)))
+  w = jnp.concatenate([orthogonal, moving]).astype(jnp.bfloat16)
+  assert 'frozen' not in check(w, 1e-3)
+
+
+def test_no_step_says_nothing_of_the_dtype():
+  w = jnp.asarray(random_array(0, (16, 32)) / 8, jnp.bfloat16)
+  assert check(w, 0.0) == {}
+
+
+@pytest.mark.parametrize('shape', [(0, 3), (3, 0)])
+@pytest.mark.parametrize('momentum', [0.0, 0.9])
+def test_an_empty_parameter_is_orthogonal(shape, momentum):
+  w = jnp.zeros(shape)
+  assert check(w, momentum=momentum, weight_decay=0.1) == {}
+  assert check(w, amplitude='ada') == {}
+  assert spectrum.orthogonality_error(w, axes=ROWS) == 0
+  assert spectrum.polish(w, axes=ROWS).shape == shape
+  assert spectrum.largest_safe_step(w, 1.0, momentum=momentum, axes=ROWS) > 0
 
 
 def test_finds_nothing_frozen_where_steps_are_seen():

@@ -17,7 +17,9 @@ class LogitScale(nnx.Module):
   The number is :math:`\exp(r\,\theta)`, with θ the parameter and r the
   learning-rate multiplier. So every optimizer honours the multiplier: one whose
   step does not depend on the gradient's size (Adam, LAMB, Muon) moves the log
-  of the scale r times as fast as another parameter, SGD r² times as fast.
+  of the scale r times as fast as another parameter, SGD r² times as fast. LAMB
+  means :func:`bort_jax.bort_lamb`, which takes scalars out of the trust ratio:
+  ``optax.lamb`` leaves a θ near zero where it is.
 
   Args:
     initial: the scale at the start, > 0.

@@ -14,7 +14,9 @@ from bort_jax.correction import (
 )
 from bort_jax.matrices import MatrixView
 from bort_jax.placement import on_matrices
-from bort_jax.spectrum.stability import safe_rate
+from bort_jax.spectrum.stability import safe_rate, value_range
+
+_RESOLUTION = 0.04  # relative entry of C(W) that bfloat16 rounding leaves
 
 
 class Setting(NamedTuple):
@@ -39,12 +41,12 @@ class Facts(NamedTuple):
 
   parameter: str
   view: MatrixView
-  largest: float  # of the values that the mode constrains
+  smallest: float  # of the values that the mode constrains
+  largest: float
   amplitude: float
   safe_rate: float
   zeros: int  # matrices that are exactly zero
-  moved: float  # share of entries that one correction step changes
-  error: float  # largest relative entry of C(W)
+  moved: float  # least share of entries that one correction step changes
 
 
 def measure(
@@ -56,15 +58,17 @@ def measure(
 ) -> Facts:
   """Measures one parameter; waits for the device."""
   a = amplitude_argument(amplitude)
+  dtype = jnp.result_type(w)
   numbers = on_matrices(
-    lambda view, w, a: _numbers(view, w, a, setting),
+    lambda view, w, a: _numbers(view, w, a, dtype, setting),
     view,
     w,
     a,
     per_matrix=True,
   )
-  largest, amplitude_used, zeros, error = map(float, numbers)
+  smallest, largest, amplitude_used, zeros, moved = map(float, numbers)
   rate = safe_rate(
+    jnp.float32(smallest),
     jnp.float32(largest),
     setting.gamma,
     amplitude_used,
@@ -74,36 +78,39 @@ def measure(
   return Facts(
     parameter=path,
     view=view,
+    smallest=smallest,
     largest=largest,
     amplitude=amplitude_used,
     safe_rate=float(rate),
     zeros=int(zeros),
-    moved=_share_moved(view, w, a, setting),
-    error=error,
+    moved=moved,
   )
 
 
-def _numbers(view, w, a, setting: Setting):
+def _numbers(view, w, a, dtype, setting: Setting):
   a = amplitude_per_matrix(view, w, a)
-  entries = view.largest_entry(w)
-  correction = view.largest_entry(matrix_correction(view, w, a, setting.mode))
   return (
-    jnp.max(_constrained_values(view, w, setting.mode)),
+    *value_range(_constrained_values(view, w, setting.mode)),
     jnp.max(a),
-    jnp.sum(entries == 0),
-    jnp.max(correction / jnp.maximum(a * entries, 1e-30)),
+    jnp.sum(view.largest_entry(w) == 0),
+    _least_share_moved(view, w, a, dtype, setting),
   )
 
 
-def _share_moved(view, w, a, setting: Setting) -> float:
-  """The share of entries that one step changes, in the parameter's dtype."""
-  if jnp.finfo(w.dtype).bits >= 32:
+def _least_share_moved(view, w, a, dtype, setting: Setting):
+  """The least share of entries, of a matrix off the constraint, that move.
+
+  In the parameter's dtype, and in one step. A matrix is off the constraint if
+  the correction is above the resolution of bfloat16 itself.
+  """
+  if jnp.finfo(dtype).bits >= 32 or setting.step == 0:
     return 1.0
-
-  def step(view, w, a):
-    return w - setting.step * matrix_correction(view, w, a, setting.mode)
-
-  return float(jnp.mean(on_matrices(step, view, w, a) != w))
+  correction = matrix_correction(view, w, a, setting.mode)
+  moved = (w - setting.step * correction).astype(dtype) != w.astype(dtype)
+  share = jnp.mean(view.to_matrices(moved.astype(w.dtype)), axis=(-2, -1))
+  scale = jnp.maximum(a * view.largest_entry(w), 1e-30)
+  is_off = view.largest_entry(correction) / scale > _RESOLUTION
+  return jnp.min(jnp.where(is_off, share, 1.0))
 
 
 def _constrained_values(view: MatrixView, w, mode: Mode):

@@ -9,6 +9,7 @@ import jax
 from bort_jax.correction import Amplitude, Mode, check_amplitude, check_mode
 from bort_jax.selection import AxesLike, matrix_views, path_name
 from bort_jax.spectrum.facts import Facts, Setting, measure
+from bort_jax.spectrum.stability import stable_kappa
 from bort_jax.validation import check_momentum, check_number
 
 Kind: TypeAlias = Literal[
@@ -25,6 +26,7 @@ Kind: TypeAlias = Literal[
 
 _VISIBLE_CHATTER = 1e-2  # relative error that l1 modes may leave unreported
 _FROZEN_SHARE = 0.05  # of entries that a step must move
+_ROUNDING = 1e-6  # of a limit computed in float32
 
 
 class Finding(NamedTuple):
@@ -55,11 +57,13 @@ def check(
   """Says what will go wrong with these settings on these parameters.
 
   The laws are those of the correction alone, without a gradient: of
-  ``bort_sgd``, and with ``momentum=0`` of the decoupled optimizers. Kinds:
+  ``bort_sgd``, and with ``momentum=0`` of the decoupled optimizers, but for the
+  weight decay of :func:`bort_jax.bort_lamb`, which has another law. Kinds:
 
-  * ``diverges``: the largest singular value (row or column norm, in those
-    modes) is beyond √(a + 2/h), h = learning_rate·gamma, or h·a >= 1, or the
-    corresponding limit with momentum; ``value`` is the learning rate.
+  * ``diverges``: the correction does not converge: the largest singular value
+    (row or column norm, in those modes) is beyond √(a + 2/h),
+    h = learning_rate·gamma, or h·a >= 1, where it cycles; with momentum it is
+    not safe by :func:`largest_safe_step`. ``value`` is the learning rate.
   * ``sign_flip``: it is beyond √(a + 1/h): the first step turns that direction
     round; ``value`` is the singular value.
   * ``decay_shift``: weight decay moves the target to σ² = a − decay/gamma, by
@@ -69,7 +73,7 @@ def check(
     counts such matrices.
   * ``not_finite``: the weights hold NaN or infinity; nothing else is said.
   * ``frozen``: in a 16-bit dtype, a step moves fewer than 5 % of the entries
-    of a matrix that is not yet orthogonal; ``value`` is their share.
+    of some matrix that is not yet orthogonal; ``value`` is their least share.
   * ``ada_tall``: ``amplitude='ada'`` lets a tall matrix decay to zero in mode
     ``l2-full``; ``value`` is outputs/inputs.
   * ``l1_chatter``: an l1 step leaves a relative error of about 2h forever; with
@@ -77,7 +81,7 @@ def check(
 
   Args:
     params: a tree of concrete parameters (it reads them: not under jit).
-    learning_rate: η, a number >= 0.
+    learning_rate: η, a number >= 0; of a schedule, the largest value.
     gamma: γ, a number >= 0; with 0 there is nothing to find.
     amplitude: a, a number > 0 or ``'ada'``.
     weight_decay: λ, a number >= 0.
@@ -117,10 +121,10 @@ the first step. Lower learning_rate, or start from spectrum.polish.
   if gamma == 0:
     return ()
   setting = Setting(
-    learning_rate,
-    gamma,
-    weight_decay,
-    momentum,
+    float(learning_rate),
+    float(gamma),
+    float(weight_decay),
+    float(momentum),
     nesterov,
     isinstance(amplitude, str),
     mode,
@@ -129,7 +133,7 @@ the first step. Lower learning_rate, or start from spectrum.polish.
   return tuple(
     finding
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    if (view := views.get(path_name(path))) is not None
+    if (view := views.get(path_name(path))) is not None and leaf.size
     for finding in _findings(
       setting, measure(path_name(path), view, leaf, amplitude, setting)
     )
@@ -162,8 +166,7 @@ def _findings(setting: Setting, facts: Facts) -> Iterator[Finding]:
       ' zero, where the correction is zero too. Initialize them otherwise, or'
       ' leave them out with axes.',
     )
-  # Below 4 % the correction is at the resolution of bfloat16 itself.
-  if facts.moved < _FROZEN_SHARE and facts.error > 0.04:
+  if facts.moved < _FROZEN_SHARE:
     yield found(
       'frozen',
       facts.moved,
@@ -186,17 +189,11 @@ def _findings(setting: Setting, facts: Facts) -> Iterator[Finding]:
 def _step_findings(setting, facts, found) -> Iterator[Finding]:
   rate, largest = setting.learning_rate, facts.largest
   if rate >= facts.safe_rate:
-    reason = (
-      'the fixed point itself is unstable'
-      if largest**2 <= 3 * facts.amplitude
-      else f'the largest value {largest:.3g} is outside the basin of attraction'
-    )
     yield found(
       'diverges',
       rate,
       facts.safe_rate,
-      f'learning_rate {rate:g} diverges: {reason}. Stay below'
-      f' {facts.safe_rate:.3g}, or start from spectrum.polish.',
+      f'learning_rate {rate:g} {_why_unsafe(setting, facts)}',
     )
   if setting.step > 0:
     flip = math.sqrt(facts.amplitude + 1 / setting.step)
@@ -209,6 +206,24 @@ def _step_findings(setting, facts, found) -> Iterator[Finding]:
         ' sign in the first step. Lower learning_rate, or start from'
         ' spectrum.polish.',
       )
+
+
+def _why_unsafe(setting, facts) -> str:
+  remedy = f'Stay below {facts.safe_rate:.3g}'
+  kappa = setting.step * facts.amplitude
+  limit = stable_kappa(setting.momentum, setting.nesterov)
+  if kappa >= limit * (1 - _ROUNDING):
+    return f'does not converge: the fixed point itself is unstable. {remedy}.'
+  remedy += ', or start from spectrum.polish.'
+  if setting.momentum == 0:
+    return (
+      f'diverges: the largest value {facts.largest:.3g} is outside the basin of'
+      f' attraction. {remedy}'
+    )
+  return (
+    f'with momentum {setting.momentum:g} need not converge from values between'
+    f' {facts.smallest:.3g} and {facts.largest:.3g}. {remedy}'
+  )
 
 
 def _l1_findings(setting, facts, found) -> Iterator[Finding]:
@@ -249,7 +264,7 @@ def _decay_findings(setting, facts, found) -> Iterator[Finding]:
       'decay_shift',
       a - shift,
       a,
-      f'weight_decay {setting.weight_decay:g} moves the target from'
-      f' {a:g} to a - weight_decay/gamma = {a - shift:.3g}. Set it to zero'
-      ' for this parameter, or raise gamma.',
+      f'weight_decay {setting.weight_decay:g} moves the target of the squared'
+      f' values from {a:g} to a - weight_decay/gamma = {a - shift:.3g}. Set it'
+      ' to zero for this parameter, or raise gamma.',
     )

@@ -45,7 +45,9 @@ def singular_values(params: Any, *, axes: AxesLike = None) -> Any:
   def measure(view, w):
     return on_matrices(_singular_values, view, w, per_matrix=True)
 
-  return map_matrices(measure, axes, params, others=lambda _: None)
+  return map_matrices(
+    measure, axes, params, others=lambda _: None, required=True
+  )
 
 
 def orthogonality_error(
@@ -78,7 +80,9 @@ def orthogonality_error(
     a = amplitude_argument(amplitude)
     return on_matrices(_orthogonality_error, view, w, a, per_matrix=True)
 
-  return map_matrices(measure, axes, params, others=lambda _: None)
+  return map_matrices(
+    measure, axes, params, others=lambda _: None, required=True
+  )
 
 
 def _singular_values(view: MatrixView, w: jax.Array) -> jax.Array:
@@ -89,4 +93,5 @@ def _orthogonality_error(
   view: MatrixView, w: jax.Array, amplitude: jax.Array | None
 ) -> jax.Array:
   a = view.per_gram(amplitude_per_matrix(view, w, amplitude))
-  return jnp.max(jnp.abs(view.gram(w, w) / a - view.identity(a.dtype)))
+  off = jnp.abs(view.gram(w, w) / a - view.identity(a.dtype))
+  return jnp.max(off, initial=0)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from bort_jax.matrices import MatrixView
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices
-from bort_jax.validation import check_number
+from bort_jax.validation import check_number, check_steps
 
 
 def polish(
@@ -24,7 +24,7 @@ def polish(
   it into the basin of the Newton–Schulz iteration (one correction step at
   κ = learning_rate·γ·a = 1/2), and iterated. Small singular values grow by 3/2
   a step and the last digits double with each, so 30 steps serve a condition
-  number up to about 10⁵. Singular vectors do not change; a matrix that is
+  number up to about 10⁴. Singular vectors do not change; a matrix that is
   exactly zero stays zero.
 
   Args:
@@ -55,8 +55,7 @@ def polish(
     an Orthogonal Matrix <https://doi.org/10.1137/0708036>`_, 1971
   """
   check_number('amplitude', amplitude, positive=True)
-  if steps < 1:
-    raise ValueError(f'steps must be at least 1, got {steps!r}.')
+  check_steps('steps', steps)
 
   def iterate(view, w, a):
     newton_schulz = lambda _, w: (
@@ -68,7 +67,7 @@ def polish(
   def polish_matrix(view, w):
     return on_matrices(iterate, view, w, amplitude)
 
-  return map_matrices(polish_matrix, axes, params)
+  return map_matrices(polish_matrix, axes, params, required=True)
 
 
 def _divided_by_bound(view: MatrixView, w: jax.Array) -> jax.Array:
