@@ -1,75 +1,116 @@
 """Figures of runs. Each function returns a matplotlib figure, unsaved."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from bort_jax.nn import SimpleCNN
 from bort_jax.train.comparison import CONTROL, Comparison
-from bort_jax.train.loop import Fit
+from bort_jax.train.metrics import Epoch, Step
 from bort_jax.train.reconstruction import ReconstructionError
 
-LABELS = {
+_LABELS = {
+  'sgd': 'SGD',
   'adamw': 'AdamW',
-  'bort': 'AdamW + Bort',
+  'lamb': 'LAMB',
+  'muon': 'Muon',
+  'bort': 'Bort',
   CONTROL: 'untrained (control)',
 }
-_COLORS = {'adamw': 'C1', 'bort': 'C0'}
+
+
+def label_of(network: str) -> str:
+  """How figures and tables call a network."""
+  return _LABELS.get(network, network)
+
+
+def _colors(networks: Iterable[str]) -> dict[str, str]:
+  """The colour of each network: always the same for those of one run."""
+  if set(networks) <= set(_LABELS):
+    return {name: 'C0' if name == 'bort' else 'C1' for name in networks}
+  return {name: f'C{i}' for i, name in enumerate(networks)}
 
 
 def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
   """All figures of a comparison, by the name of their file."""
-  return {
-    'curves': training_curves(comparison.fits),
-    'singular_values': singular_values_over_training(comparison.fits),
-    'reconstructions': reconstructions(
-      comparison.pictures, comparison.reconstructions, comparison.errors
-    ),
+  steps = {name: fit.steps for name, fit in comparison.fits.items()}
+  histories = {name: fit.epochs for name, fit in comparison.fits.items()}
+  figures = {
+    'curves': training_curves(steps, histories),
+    'singular_values': singular_values_over_training(histories),
   }
+  if comparison.reconstructions:
+    figures['reconstructions'] = reconstructions(
+      comparison.pictures, comparison.reconstructions, comparison.errors
+    )
+  return figures
 
 
-def training_curves(fits: Mapping[str, Fit]) -> Figure:
+def training_curves(
+  steps: Mapping[str, Sequence[Step]], epochs: Mapping[str, Sequence[Epoch]]
+) -> Figure:
   """Training loss by step, and test accuracy by epoch, of every network."""
   figure = Figure(figsize=(8, 3), layout='constrained')
   loss, accuracy = figure.subplots(1, 2)
-  for network, fit in fits.items():
-    style = {'color': _COLORS[network], 'label': LABELS[network]}
-    steps = [step.step for step in fit.steps]
-    losses = np.array([step.loss for step in fit.steps])
-    loss.plot(steps, losses, color=style['color'], alpha=0.25, linewidth=0.8)
-    loss.plot(steps, _smooth(losses), **style)
+  colors = _colors(steps)
+  for network, history in steps.items():
+    color, label = colors[network], label_of(network)
+    numbers = [step.step for step in history]
+    losses = np.array([step.loss for step in history])
+    loss.plot(numbers, losses, color=color, alpha=0.25, linewidth=0.8)
+    loss.plot(numbers, _smooth(losses), color=color, label=label)
     accuracy.plot(
-      [epoch.epoch for epoch in fit.epochs],
-      [100 * epoch.test_accuracy for epoch in fit.epochs],
-      **style,
+      [epoch.epoch for epoch in epochs[network]],
+      [100 * epoch.test_accuracy for epoch in epochs[network]],
+      color=color,
+      label=label,
     )
   loss.set(xlabel='step', ylabel='training loss', yscale='log')
+  late = [e.test_accuracy for h in epochs.values() for e in h[len(h) // 4 :]]
   accuracy.set(xlabel='epoch', ylabel='test accuracy (%)')
+  accuracy.set_ylim(bottom=100 * min(late) - 1)  # not the start, far below
   accuracy.legend(frameon=False)
   return figure
 
 
-def singular_values_over_training(fits: Mapping[str, Fit]) -> Figure:
-  """The range and the median of each layer's singular values, by epoch."""
-  layers = SimpleCNN.layers
-  figure = Figure(figsize=(1.9 * len(layers), 2.4), layout='constrained')
-  panels = figure.subplots(1, len(layers), sharey=True)
-  for panel, layer in zip(panels, layers, strict=True):
-    kernel = f'{layer}/kernel'
-    for network, fit in fits.items():
-      epochs = [epoch.epoch for epoch in fit.epochs]
-      values = np.stack([epoch.singular_values[kernel] for epoch in fit.epochs])
-      color = _COLORS[network]
-      panel.fill_between(
-        epochs, values.min(1), values.max(1), color=color, alpha=0.25
-      )
-      panel.plot(
-        epochs, np.median(values, 1), color=color, label=LABELS[network]
-      )
-    panel.set(title=layer, xlabel='epoch')
-  panels[0].set(ylabel='singular values', ylim=(0, None))
-  panels[0].legend(frameon=False, fontsize=8)
+def singular_values_over_training(
+  histories: Mapping[str, Sequence[Epoch]], columns: int = 6
+) -> Figure:
+  """The range and the median of each kernel's singular values, by epoch.
+
+  Args:
+    histories: the epochs of every network, by its name.
+    columns: panels in a row.
+
+  Returns:
+    The figure, with a panel for every kernel.
+  """
+  measured = {
+    network: [epoch for epoch in epochs if epoch.kernels]
+    for network, epochs in histories.items()
+  }
+  kernels = list(next(iter(measured.values()))[0].kernels)
+  rows = -(-len(kernels) // columns)
+  columns = min(columns, len(kernels))
+  colors = _colors(measured)
+  figure = Figure(figsize=(1.9 * columns, 2.4 * rows), layout='constrained')
+  panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+  for panel, kernel in zip(panels.flat, kernels, strict=False):
+    for network, epochs in measured.items():
+      numbers = [epoch.epoch for epoch in epochs]
+      low, middle, high, _ = np.array(
+        [epoch.kernels[kernel] for epoch in epochs]
+      ).T
+      color = colors[network]
+      panel.fill_between(numbers, low, high, color=color, alpha=0.25)
+      panel.plot(numbers, middle, color=color, label=label_of(network))
+    panel.set_title(kernel.removesuffix('/kernel'), fontsize=9)
+    panel.set(xlabel='epoch')
+  for panel in panels.flat[len(kernels) :]:
+    panel.set_axis_off()
+  for row in panels:
+    row[0].set(ylabel='singular values')
+  panels[0, 0].legend(frameon=False, fontsize=8)
   return figure
 
 
@@ -79,11 +120,11 @@ def reconstructions(
   errors: Mapping[str, ReconstructionError],
   columns: int = 8,
 ) -> Figure:
-  """Pictures above their reconstructions by each network, as they are.
+  """Pictures above their reconstructions by each network, raw and scaled.
 
-  Nothing is rescaled for display: a faint reconstruction looks faint. Under
-  each stand its relative error as it is, and, in parentheses, after the best
-  scale.
+  In a first row nothing is rescaled for display: a faint reconstruction looks
+  faint. In a second each is multiplied by the number that brings it closest to
+  its picture. Under each stands its relative error.
 
   Args:
     pictures: (N, H, W, C) in 0 … 1, C one or three.
@@ -95,27 +136,41 @@ def reconstructions(
     The figure.
   """
   columns = min(columns, len(pictures))
-  rows = {'input': pictures, **results}
   figure = Figure(
-    figsize=(1.05 * columns + 1.2, 1.35 * len(rows)), layout='constrained'
+    figsize=(1.05 * columns + 1.2, 1.3 * (1 + 2 * len(results))),
+    layout='constrained',
   )
-  axes = figure.subplots(len(rows), columns, squeeze=False)
-  for row, (network, shown) in zip(axes, rows.items(), strict=True):
-    row[0].set_ylabel(
-      LABELS.get(network, network).replace(' (', '\n('),
-      rotation=0,
-      horizontalalignment='right',
-      verticalalignment='center',
-    )
-    for i, panel in enumerate(row):
-      panel.imshow(
-        np.clip(shown[i], 0, 1).squeeze(), cmap='gray', vmin=0, vmax=1
-      )
-      panel.set(xticks=[], yticks=[])
-      if network in errors:
-        raw, fitted = (error[i] for error in errors[network])
-        panel.set_xlabel(f'{raw:.2g} ({fitted:.2f})', fontsize=7, labelpad=2)
+  rows = figure.subplots(1 + 2 * len(results), columns, squeeze=False)
+  _show_row(rows[0], 'input', pictures)
+  for i, (network, shown) in enumerate(results.items()):
+    label = label_of(network).replace(' (', '\n(')
+    raw, fitted = errors[network]
+    _show_row(rows[2 * i + 1], label, shown, raw)
+    scaled = best_scale(pictures, shown) * shown
+    _show_row(rows[2 * i + 2], f'{label}\nbest scale', scaled, fitted)
   return figure
+
+
+def best_scale(pictures: np.ndarray, results: np.ndarray) -> np.ndarray:
+  """(N, 1, 1, 1): what brings each result closest to its picture."""
+  axes = (1, 2, 3)
+  inner = np.sum(pictures * results, axes, keepdims=True)
+  return inner / np.maximum(np.sum(results**2, axes, keepdims=True), 1e-30)
+
+
+def _show_row(panels, label: str, pictures: np.ndarray, errors=None) -> None:
+  panels[0].set_ylabel(
+    label,
+    rotation=0,
+    horizontalalignment='right',
+    verticalalignment='center',
+  )
+  for i, panel in enumerate(panels):
+    shown = np.clip(pictures[i], 0, 1).squeeze()
+    panel.imshow(shown, cmap='gray', vmin=0, vmax=1)
+    panel.set(xticks=[], yticks=[])
+    if errors is not None:
+      panel.set_xlabel(f'error {errors[i]:.2f}', fontsize=7, labelpad=2)
 
 
 def _smooth(values: np.ndarray, width: int = 20) -> np.ndarray:

@@ -1,9 +1,12 @@
-"""What the command line shows: options, progress, findings and the table."""
+"""What the command line shows: options, progress, findings and tables."""
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
+import jax
 import tyro
 from rich.console import Console
 from rich.progress import (
@@ -15,96 +18,239 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from bort_jax import plots, spectrum
+from bort_jax import plots
+from bort_jax.configs import config_names, load_config
+from bort_jax.distributed import Processes, start_processes
 from bort_jax.train import TrainConfig, train
-from bort_jax.train.comparison import CONTROL, Comparison, Listener
-from bort_jax.train.errors import RunError
-from bort_jax.train.loop import Step
+from bort_jax.train.comparison import CONTROL, Comparison, Listener, Start
+from bort_jax.train.errors import PreemptedError, RunError
+from bort_jax.train.metrics import Pace, Step
+from bort_jax.train.prepare import prepare
+from bort_jax.train.report import evaluate_run, read_runs
+from bort_jax.train.run_dir import read_config
+
+_ALONE = Processes()
+_PREEMPTED, _INTERRUPTED = 143, 130  # as a shell counts SIGTERM and SIGINT
 
 
 def run(args: Sequence[str] | None = None) -> None:
   """Parses the arguments and does what they say; see :func:`cli.main`."""
+  args = list(sys.argv[1:] if args is None else args)
   app = tyro.extras.SubcommandApp()
-  app.command(name='train')(train_command)
   try:
+    default, args = _named_config(args)
+    app.command(name='train')(_train_command(default))
+    app.command(name='evaluate')(evaluate_command)
+    app.command(name='compare')(compare_command)
+    app.command(name='prepare')(prepare_command)
     app.cli(args=args, prog='bort-jax')
+  except PreemptedError as error:
+    print(f'bort-jax: {error}', file=sys.stderr)
+    sys.exit(_PREEMPTED)
   except RunError as error:
     sys.exit(f'bort-jax: {error}')
+  except KeyboardInterrupt:
+    print(
+      'bort-jax: interrupted; a run goes on from its last checkpoint with'
+      ' --resume.',
+      file=sys.stderr,
+    )
+    sys.exit(_INTERRUPTED)
 
 
-def train_command(config: tyro.conf.OmitArgPrefixes[TrainConfig]) -> None:
-  """Train a network with and without Bort and show what differs."""
-  console = Console()
-  with _ProgressBars(console) as bars:
-    comparison = train(config, bars)
-  for name, figure in plots.comparison_figures(comparison).items():
-    figure.savefig(comparison.run_dir / 'figures' / f'{name}.png', dpi=150)
-  console.print(comparison_table(comparison))
-  console.print(f'Figures are in {comparison.run_dir / "figures"}.')
+def _named_config(args: list[str]) -> tuple[TrainConfig, list[str]]:
+  """The configuration that ``train`` starts from, and the other arguments."""
+  if len(args) < 2 or args[0] != 'train' or args[1].startswith('-'):
+    return TrainConfig(), args
+  return load_config(args[1]), [args[0], *args[2:]]
+
+
+def _train_command(default: TrainConfig):
+  """The command ``train`` with the defaults of a configuration."""
+
+  def train_command(
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = default,
+    processes: tyro.conf.OmitArgPrefixes[Processes] = _ALONE,
+  ) -> None:
+    start_processes(processes)
+    console = Console(quiet=jax.process_index() > 0)
+    with _ProgressBars(console) as bars:
+      comparison = train(config, bars)
+    if jax.process_index() > 0:
+      return
+    figures = comparison.run_dir / 'figures'
+    figures.mkdir(exist_ok=True)
+    for name, figure in plots.comparison_figures(comparison).items():
+      figure.savefig(figures / f'{name}.png', dpi=150)
+    console.print(comparison_table(comparison))
+    console.print(f'Figures are in {figures}.')
+
+  train_command.__doc__ = (
+    'Train a network, by default with and without Bort.\n\n'
+    'bort-jax train [CONFIG] [options]: CONFIG is one of'
+    f' {", ".join(config_names())}, or the path of a Python file; the options'
+    ' override its settings. Without it, a small network is trained on digits.'
+  )
+  return train_command
+
+
+def evaluate_command(
+  run_dir: tyro.conf.Positional[pathlib.Path],
+  checkpoint: Literal['latest', 'best'] = 'latest',
+  data_dir: pathlib.Path | None = None,
+) -> None:
+  """Evaluate the checkpoints of a run on its test pictures.
+
+  Args:
+    run_dir: the run's directory.
+    checkpoint: the newest one, or that of the highest test accuracy.
+    data_dir: TFDS directory, if it is no longer where the run found it.
+  """
+  config = read_config(run_dir)
+  if data_dir is not None:
+    config = dataclasses.replace(config, data_dir=data_dir)
+  table = Table()
+  table.add_column('network')
+  for heading in ('step', 'test loss', 'test accuracy', 'orthogonality error'):
+    table.add_column(heading, justify='right')
+  for e in evaluate_run(config, checkpoint):
+    table.add_row(
+      plots.label_of(e.network),
+      str(e.step),
+      f'{e.test_loss:.4f}',
+      f'{e.test_accuracy:.2%}',
+      f'{e.orthogonality_error:.2g}',
+    )
+  Console().print(table)
+
+
+def compare_command(
+  run_dirs: tyro.conf.Positional[tuple[pathlib.Path, ...]],
+  output: pathlib.Path = pathlib.Path('comparison.png'),
+) -> None:
+  """Compare runs: a table, and a figure of their curves.
+
+  Args:
+    run_dirs: the runs' directories.
+    output: where to write the figure.
+  """
+  histories = read_runs(list(run_dirs))
+  table = Table()
+  table.add_column('run')
+  table.add_column('network')
+  for heading in (
+    'epochs',
+    'last\naccuracy',
+    'best\naccuracy',
+    'orthogonality\nerror',
+    'images/s',
+  ):
+    table.add_column(heading, justify='right')
+  for h in histories:
+    table.add_row(
+      str(h.run_dir),
+      plots.label_of(h.network),
+      str(h.epochs[-1].epoch),
+      f'{h.epochs[-1].test_accuracy:.2%}',
+      f'{h.best_accuracy:.2%}',
+      _number(h.orthogonality_error, '.2g'),
+      _number(h.images_per_second, '.0f'),
+    )
+  names = [f'{h.run_dir.name}: {plots.label_of(h.network)}' for h in histories]
+  figure = plots.training_curves(
+    {name: h.steps for name, h in zip(names, histories, strict=True)},
+    {name: h.epochs for name, h in zip(names, histories, strict=True)},
+  )
+  figure.savefig(output, dpi=150)
+  Console().print(table)
+  Console().print(f'Curves are in {output}.')
+
+
+def prepare_command(
+  name: tyro.conf.Positional[str],
+  data_dir: pathlib.Path | None = None,
+  source: pathlib.Path | None = None,
+) -> None:
+  """Download a data set and write it where train finds it, once.
+
+  Args:
+    name: the data set, as TFDS calls it.
+    data_dir: TFDS directory; by default $TFDS_DATA_DIR, else
+      ~/tensorflow_datasets.
+    source: directory that holds the published archives already.
+  """
+  tasks = {}
+  with Progress(console=Console()) as bars:
+
+    def show(stage: str, done: int, total: int) -> None:
+      if stage not in tasks:
+        tasks[stage] = bars.add_task(stage)
+      bars.update(tasks[stage], completed=done, total=total or None)
+
+    path = prepare(name, data_dir, source, progress=show)
+  print(f'{name} is in {path}.')
 
 
 def comparison_table(comparison: Comparison) -> Table:
   """The rows of a comparison as a table."""
+  shows_errors = bool(comparison.reconstructions)
   table = Table(
     caption='Reconstruction from the last feature map, relative error: 0 is'
     ' perfect, 1 is what a black picture gets.'
+    if shows_errors
+    else None
   )
   table.add_column('network')
-  for heading in (
-    'test\naccuracy',
-    'orthogonality\nerror',
-    'raw\nerror',
-    'scale-fitted\nerror',
-    'seconds',
-  ):
+  headings = ['test\naccuracy', 'orthogonality\nerror']
+  headings += ['raw\nerror', 'scale-fitted\nerror'] if shows_errors else []
+  for heading in (*headings, 'seconds'):
     table.add_column(heading, justify='right')
   for row in comparison.rows:
+    errors = [_number(row.raw_error, '.3g'), _number(row.fitted_error, '.3f')]
     table.add_row(
-      plots.LABELS[row.network],
+      plots.label_of(row.network),
       f'{row.test_accuracy:.2%}',
       f'{row.orthogonality_error:.2g}',
-      f'{row.raw_error:.3g}',
-      f'{row.fitted_error:.3f}',
+      *(errors if shows_errors else []),
       f'{row.seconds:.1f}' if row.network != CONTROL else '–',
     )
   return table
 
 
+def _number(value: float | None, spec: str) -> str:
+  return '–' if value is None else format(value, spec)
+
+
 class _ProgressBars(Listener, Progress):
-  """One bar for each network, with its last loss and accuracy."""
+  """One bar for each network, with its last loss, accuracy and pace."""
 
   def __init__(self, console: Console):
     super().__init__(
-      TextColumn('{task.description:13}'),
-      BarColumn(),
+      TextColumn('{task.description:6}'),
+      BarColumn(bar_width=20),
       MofNCompleteColumn(),
-      TextColumn('loss {task.fields[loss]:.4f}'),
-      TextColumn('accuracy {task.fields[accuracy]:.1%}'),
+      TextColumn('{task.fields[status]}'),
       TimeRemainingColumn(elapsed_when_finished=True),
       console=console,
     )
     self._tasks_by_network = {}
-    self._num_steps = 0
 
-  def started(
-    self,
-    run_dir: pathlib.Path,
-    num_steps: int,
-    findings: tuple[spectrum.Finding, ...],
-  ) -> None:
-    self._num_steps = num_steps
-    self.console.print(f'Writing to {run_dir}')
-    for finding in findings:
+  def started(self, start: Start) -> None:
+    self.console.print(f'Writing to {start.run_dir}')
+    for finding in start.findings:
       self.console.print(f'Caution: {finding}')
-
-  def stepped(self, network: str, steps: list[Step]) -> None:
-    if network not in self._tasks_by_network:
+    for network in start.networks:
       self._tasks_by_network[network] = self.add_task(
-        plots.LABELS[network], total=self._num_steps, loss=0.0, accuracy=0.0
+        plots.label_of(network), total=start.num_steps, status='compiling …'
       )
+
+  def stepped(self, network: str, steps: list[Step], pace: Pace) -> None:
+    last = steps[-1]
+    status = (
+      f'loss {last.loss:.4f} accuracy {last.accuracy:.1%}'
+      f' {1000 * pace.seconds:.0f} ms/step'
+      f' {pace.images_per_second:.0f} images/s'
+    )
     self.update(
-      self._tasks_by_network[network],
-      advance=len(steps),
-      loss=steps[-1].loss,
-      accuracy=steps[-1].accuracy,
+      self._tasks_by_network[network], completed=last.step, status=status
     )

@@ -59,13 +59,18 @@ def measure(
   """Measures one parameter; waits for the device."""
   a = amplitude_argument(amplitude)
   dtype = jnp.result_type(w)
-  numbers = on_matrices(
-    lambda view, w, a: _numbers(view, w, a, dtype, setting),
-    view,
-    w,
-    a,
-    per_matrix=True,
-  )
+
+  @jax.jit  # one compilation for all that is measured
+  def numbers_of(w):
+    return on_matrices(
+      lambda view, w, a: _numbers(view, w, a, dtype, setting),
+      view,
+      w,
+      a,
+      per_matrix=True,
+    )
+
+  numbers = numbers_of(w)
   smallest, largest, amplitude_used, zeros, moved = map(float, numbers)
   rate = safe_rate(
     jnp.float32(smallest),

@@ -1,28 +1,29 @@
-"""Training the same network with and without Bort."""
+"""A run: one network, or the same one with and without Bort."""
 
 import json
-import math
 import pathlib
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 
-from bort_jax import nn, spectrum
+from bort_jax import spectrum
+from bort_jax.nn import SimpleCNN
 from bort_jax.train.config import TrainConfig
-from bort_jax.train.data import Dataset, load_dataset
-from bort_jax.train.errors import RunError
-from bort_jax.train.loop import Fit, Step, evaluate, fit
-from bort_jax.train.optimizer import make_optimizers
+from bort_jax.train.loop import Fit, Trainer
+from bort_jax.train.metrics import Pace, Step
+from bort_jax.train.network import Network, make_model, make_network
+from bort_jax.train.optimizer import make_optimizer
+from bort_jax.train.parallel import Parallel, make_parallel
 from bort_jax.train.reconstruction import (
   ReconstructionError,
   reconstruct,
   reconstruction_error,
 )
-from bort_jax.train.run_dir import RunDir
-from bort_jax.train.step import count_correct, to_unit_range
+from bort_jax.train.run_dir import check_run_dir, open_run_dir
+from bort_jax.train.source import Source, make_source
+from bort_jax.train.step import to_unit_range
 
 _PICTURES = 256  # test pictures that are reconstructed
 CONTROL = 'untrained'
@@ -34,39 +35,48 @@ class Row(NamedTuple):
   network: str
   test_accuracy: float  # share of the test pictures
   orthogonality_error: float  # largest of all kernels
-  raw_error: float  # mean relative error of the reconstructions
-  fitted_error: float  # the same after the best scale of each picture
+  raw_error: float | None  # mean relative error of the reconstructions
+  fitted_error: float | None  # the same after the best scale of each picture
   seconds: float  # of training, compilation included
 
 
 class Comparison(NamedTuple):
-  """What came out: ``adamw``, ``bort``, and ``untrained``, the control."""
+  """What came out.
+
+  The networks are ``bort``, the plain one by its optimizer's name, and
+  ``untrained``, the control, where both were trained. Reconstructions are those
+  of SimpleCNN; for other networks there are none.
+  """
 
   run_dir: pathlib.Path
   rows: tuple[Row, ...]
-  fits: dict[str, Fit]  # of the two trained networks
+  fits: dict[str, Fit]  # of the trained networks
   pictures: np.ndarray  # (N, H, W, C) test pictures in 0 … 1
   reconstructions: dict[str, np.ndarray]  # of each network, like the pictures
   errors: dict[str, ReconstructionError]  # of each network, (N,) arrays
 
 
+class Start(NamedTuple):
+  """What is known when training starts."""
+
+  run_dir: pathlib.Path
+  networks: tuple[str, ...]  # in the order of their training
+  num_steps: int  # of each
+  findings: tuple[spectrum.Finding, ...]  # what is amiss in the settings
+
+
 class Listener:
-  """Hears how a comparison goes; this one does nothing with it."""
+  """Hears how a run goes; this one does nothing with it."""
 
-  def started(
-    self,
-    run_dir: pathlib.Path,
-    num_steps: int,
-    findings: tuple[spectrum.Finding, ...],
-  ) -> None:
-    """Training starts: where it writes, and what is amiss in its settings."""
+  def started(self, start: Start) -> None:
+    """Training starts."""
 
-  def stepped(self, network: str, steps: list[Step]) -> None:
+  def stepped(self, network: str, steps: list[Step], pace: Pace) -> None:
     """Some steps of a network are done."""
 
 
 def train(config: TrainConfig, listener: Listener | None = None) -> Comparison:
-  """Trains a network twice, with plain AdamW and with Bort.
+  """Trains a network, by default twice: without Bort and with it.
 
   Both start from the same weights and see the same batches; only the constraint
   differs. The control is the untrained network with orthogonal kernels: what it
@@ -81,7 +91,7 @@ def train(config: TrainConfig, listener: Listener | None = None) -> Comparison:
 
   Raises:
     RunError: for settings or data that cannot be used, before anything is
-      written; and when training diverges.
+      written; when training diverges; and when it is preempted.
 
   Examples:
     >>> import pathlib, tempfile
@@ -93,106 +103,125 @@ def train(config: TrainConfig, listener: Listener | None = None) -> Comparison:
     ['adamw', 'bort', 'untrained']
   """
   listener = listener or Listener()
-  dataset = load_dataset(config.data, config.data_dir)
-  num_steps = _num_steps(config, dataset)
-  optimizers = make_optimizers(config, num_steps)
-  model = make_network(config, dataset)
-  apply_fn, start = nn.functional(model)
-  findings = _check_constraint(config, start)
-  run = RunDir(config)
-  listener.started(run.path, num_steps, findings)
-  fits = {}
-  for network, tx in optimizers.items():
-    on_steps = lambda steps, network=network: listener.stepped(network, steps)
-    fits[network] = fit(
-      network, apply_fn, start, tx, dataset, config, run, on_steps
-    )
-  comparison = _compare(run.path, model, dataset, config, fits)
-  table = json.dumps([row._asdict() for row in comparison.rows], indent=2)
-  (run.path / 'results.json').write_text(table + '\n')
+  check_run_dir(config)  # before anything that takes long
+  parallel = make_parallel(config)
+  source = make_source(config)
+  network = network_of(config, source, parallel)
+  num_steps = config.num_epochs * source.steps_per_epoch
+  optimizers = {
+    name: make_optimizer(config, num_steps, constrained)
+    for name, constrained in config.networks.items()
+  }
+  findings = _findings(config, network)
+  run_dir = open_run_dir(config)
+  listener.started(Start(run_dir, tuple(optimizers), num_steps, findings))
+  trainers = {
+    name: Trainer(name, network, tx, source, parallel, config, run_dir)
+    for name, tx in optimizers.items()
+  }
+  fits = {
+    name: trainer.fit(partial(listener.stepped, name))
+    for name, trainer in trainers.items()
+  }
+  comparison = _compare(run_dir, network, source, config, trainers, fits)
+  if jax.process_index() == 0:
+    table = json.dumps([row._asdict() for row in comparison.rows], indent=2)
+    (run_dir / 'results.json').write_text(table + '\n')
   return comparison
 
 
-def make_network(config: TrainConfig, dataset: Dataset) -> nn.SimpleCNN:
-  """The network at its start, the same for the same seed."""
-  init = (
-    nnx.initializers.orthogonal(math.sqrt(config.amplitude))
-    if config.init == 'orthogonal'
-    else nnx.initializers.lecun_normal()
+def network_of(
+  config: TrainConfig, source: Source, parallel: Parallel
+) -> Network:
+  """The network of a run as pure functions."""
+  return make_network(
+    partial(
+      make_model,
+      config,
+      source.image_shape,
+      source.num_classes,
+      parallel.axis_name,
+    )
   )
-  image_shape = dataset.train_images.shape[1:]
-  sizes = (5, 4, 3) if min(image_shape[:2]) >= 16 else (3, 3, 3)
-  try:
-    return nn.SimpleCNN(
-      image_shape,
-      dataset.num_classes,
-      widths=config.widths,
-      kernel_sizes=config.kernel_sizes or sizes,
-      activation=config.activation,
-      logit_scale=config.logit_scale,
-      kernel_init=init,
-      rngs=nnx.Rngs(config.seed),
-    )
-  except ValueError as error:
-    raise RunError(f'Data set {dataset.name!r}: {error}') from None
 
 
-def _num_steps(config: TrainConfig, dataset: Dataset) -> int:
-  per_epoch = len(dataset.train_labels) // config.batch_size
-  if per_epoch == 0:
-    raise RunError(
-      f'batch_size {config.batch_size} is more than the'
-      f' {len(dataset.train_labels)} training pictures of {dataset.name!r}.'
-    )
-  return per_epoch * config.num_epochs
-
-
-def _check_constraint(config: TrainConfig, params: Any):
-  if config.constraint == 'hard':
+def _findings(
+  config: TrainConfig, network: Network
+) -> tuple[spectrum.Finding, ...]:
+  if config.constraint != 'soft' or config.optimizer == 'lamb':
     return ()
+  params, _ = jax.jit(network.init)()
   return spectrum.check(
     params,
     config.learning_rate,
     config.gamma,
     config.amplitude,
     config.weight_decay,
+    config.momentum if config.optimizer == 'sgd' else 0.0,
+    mode=config.mode,
   )
 
 
 def _compare(
   run_dir: pathlib.Path,
-  model: nn.SimpleCNN,
-  dataset: Dataset,
+  network: Network,
+  source: Source,
   config: TrainConfig,
+  trainers: dict[str, Trainer],
   fits: dict[str, Fit],
 ) -> Comparison:
-  graphdef, start = nnx.split(model)
-  params = {network: result.params for network, result in fits.items()}
-  params[CONTROL] = spectrum.polish(start, amplitude=config.amplitude)
-  pictures = to_unit_range(dataset.test_images[:_PICTURES])
-  run_back = jax.jit(lambda p, x: reconstruct(nnx.merge(graphdef, p), x))
-  apply_fn, _ = nn.functional(model)
-  correct_fn = jax.jit(partial(count_correct, apply_fn))
-  rows, reconstructions, errors = [], {}, {}
-  for network, p in params.items():
-    reconstructions[network] = run_back(p, pictures)
-    errors[network] = reconstruction_error(pictures, reconstructions[network])
-    off = spectrum.orthogonality_error(p, amplitude=config.amplitude)
+  # Bort is trained first, for its settings can fail, and stands last.
+  weights = {
+    name: (fit.params, fit.state.stats) for name, fit in reversed(fits.items())
+  }
+  if len(fits) > 1:
+    params, stats = jax.jit(network.init)()
+    weights[CONTROL] = (
+      spectrum.polish(params, amplitude=config.amplitude),
+      stats,
+    )
+  evaluate = next(iter(trainers.values())).evaluate
+  pictures = to_unit_range(source.pictures(_PICTURES))
+  results, errors = _reconstructions(network, weights, pictures)
+  rows = []
+  for name, (params, stats) in weights.items():
+    off = spectrum.orthogonality_error(params, amplitude=config.amplitude)
+    error = errors.get(name)
     row = Row(
-      network,
-      evaluate(correct_fn, p, dataset, config.batch_size),
+      name,
+      evaluate(params, stats)[1],
       max(map(float, jax.tree.leaves(off))),
-      float(errors[network].raw.mean()),
-      float(errors[network].scale_fitted.mean()),
-      fits[network].seconds if network in fits else 0.0,
+      None if error is None else float(error.raw.mean()),
+      None if error is None else float(error.scale_fitted.mean()),
+      fits[name].seconds if name in fits else 0.0,
     )
     rows.append(row)
   to_numpy = lambda tree: jax.tree.map(np.asarray, tree)
   return Comparison(
     run_dir,
     tuple(rows),
-    fits,
+    dict(reversed(fits.items())),
     to_numpy(pictures),
-    to_numpy(reconstructions),
+    to_numpy(results),
     to_numpy(errors),
   )
+
+
+def _reconstructions(network: Network, weights, pictures):
+  """What each network reconstructs, and the errors, by name."""
+  abstract = jax.eval_shape(network.init)
+  if not isinstance(network.merge(*abstract), SimpleCNN):
+    return {}, {}
+
+  @jax.jit
+  def run_back(params, stats):
+    model = network.merge(params, stats)
+    assert isinstance(model, SimpleCNN)
+    return reconstruct(model, pictures)
+
+  results = {name: run_back(*arrays) for name, arrays in weights.items()}
+  errors = {
+    name: reconstruction_error(pictures, result)
+    for name, result in results.items()
+  }
+  return results, errors

@@ -4,13 +4,26 @@ import dataclasses
 import pathlib
 from typing import Literal
 
+from bort_jax.correction import Mode
+from bort_jax.train.augment import Recipe
 from bort_jax.train.errors import RunError
-from bort_jax.validation import check_number
+from bort_jax.validation import check_momentum, check_number
+
+_COUNTS = (
+  'epochs',
+  'batch_size',
+  'accumulate',
+  'fsdp',
+  'devices',
+  'checkpoint_steps',
+  'keep',
+  'measure_every',
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """Trains a network twice, with plain AdamW and with Bort, and compares.
+  """Trains a network, by default twice: without Bort and with it.
 
   Both start from the same weights and see the same batches. The run directory
   gets config.json, metrics.jsonl, checkpoints/ and figures/.
@@ -25,22 +38,60 @@ class TrainConfig:
   """
 
   data: str = 'digits'
-  """Data set: digits (built in), or any TFDS image-classification set of one
-  picture size, such as mnist, fashion_mnist or cifar10."""
+  """Data set: digits (built in), or any TFDS image-classification set, such as
+  mnist, fashion_mnist, cifar10 or imagenet2012."""
   data_dir: pathlib.Path | None = None
   """TFDS directory; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+  image_size: int | None = None
+  """Side to which pictures are cropped and resized while they are read from
+  disk; by default pictures of one size are held in memory as they are."""
+  num_workers: int = 0
+  """Processes that decode pictures; 0 decodes in threads of this one."""
   run_dir: pathlib.Path | None = None
   """Directory to write, which must not exist; by default runs/DATA-TIME."""
-  epochs: int | None = None
-  """Passes over the training set; by default 20 for digits, else 3."""
-  batch_size: int = 64
-  """Pictures per step."""
+  resume: bool = False
+  """Goes on with the run in run_dir, where it stopped."""
+  compare: bool = True
+  """Whether the network is trained without the constraint too, and the two are
+  compared."""
+
+  model: str = 'simple_cnn'
+  """Network, by its name in bort_jax.nn.create."""
+  model_options: tuple[str, ...] = ()
+  """Further arguments of the network's class as NAME=VALUE, a Python literal:
+  widths=(8,24,288,864,2592), patch_size=4, drop_path=0.1."""
+  init: Literal['orthogonal', 'lecun', 'default'] = 'orthogonal'
+  """Kernels at the start: orthogonal, Flax's lecun_normal, or the network's own
+  default. Both networks start alike."""
+  logit_scale: bool = True
+  """Whether one learned number scales the logits. Without it an orthogonal
+  network cannot become confident and loses accuracy."""
+  precision: Literal['float32', 'bfloat16'] = 'float32'
+  """Of the computation; parameters are float32."""
+
+  optimizer: Literal['sgd', 'adamw', 'lamb', 'muon'] = 'adamw'
+  """Optimizer, plain and under the constraint."""
   learning_rate: float = 1e-3
-  """Peak learning rate of AdamW, after a warm-up over the first tenth of the
-  steps; it then falls to zero along a cosine."""
+  """Peak learning rate."""
+  schedule: Literal['cosine', 'constant'] = 'cosine'
+  """How the learning rate goes on after the warm-up."""
+  warmup: float = 0.1
+  """Share of the steps over which the learning rate rises from zero."""
+  momentum: float = 0.9
+  """Momentum of sgd."""
   weight_decay: float = 1e-4
-  """Decoupled weight decay, of the kernels only."""
-  constraint: Literal['soft', 'hard'] = 'soft'
+  """Weight decay, of the kernels only; decoupled but for sgd."""
+  clip_norm: float | None = None
+  """Largest global norm of the gradient."""
+  accumulate: int = 1
+  """Batches whose gradients are averaged for one update."""
+  ema: float | None = None
+  """Decay of a running average of the parameters, with which the network is
+  evaluated; None keeps none."""
+  label_smoothing: float = 0.0
+  """Probability taken from the true class and spread over all."""
+
+  constraint: Literal['none', 'soft', 'hard'] = 'soft'
   """soft: Bort, with strength gamma. hard: kernels kept exactly orthogonal
   after every step (keep_orthogonal)."""
   gamma: float = 100.0
@@ -48,40 +99,73 @@ class TrainConfig:
   should stay below 0.5."""
   amplitude: float = 1.0
   """The kernels' singular values are kept at the root of this."""
-  widths: tuple[int, int, int, int, int] = (8, 24, 64, 128, 256)
-  """Output channels of the five convolutions; the published network for MNIST
-  has 8 24 288 864 2592."""
-  kernel_sizes: tuple[int, int, int] | None = None
-  """Sides of the three kernels of stride 1; by default 5 4 3 as published, and
-  3 3 3 for pictures of fewer than 16 pixels."""
-  activation: Literal['leaky_relu', 'relu'] = 'leaky_relu'
-  """leaky_relu (slope 0.5, invertible) or relu."""
-  init: Literal['orthogonal', 'lecun'] = 'orthogonal'
-  """Start of both networks: orthogonal kernels, or Flax's default."""
-  logit_scale: bool = True
-  """Whether one learned number scales the logits. Without it an orthogonal
-  network cannot become confident and loses accuracy."""
+  mode: Mode = 'l2-full'
+  """Which of the published constraints, see bort_jax.bort."""
+
+  epochs: int | None = None
+  """Passes over the training set; by default 15 for digits, else 3."""
+  batch_size: int = 64
+  """Pictures per step, over all devices."""
+  augment: Recipe = Recipe()
+  """Changes to the training pictures; none by default."""
+
+  parallel: Literal['jit', 'pmap'] = 'jit'
+  """jit: one program over a mesh of devices. pmap: one program per device."""
+  fsdp: int = 1
+  """Devices over which parameters and optimizer state are sharded (jit)."""
+  devices: int | None = None
+  """Devices used; by default all."""
+
+  checkpoint_steps: int | None = None
+  """Steps between two checkpoints; by default one after every epoch."""
+  keep: int = 1
+  """Newest checkpoints kept, besides the best."""
+  measure_every: int = 1
+  """Epochs between two measurements of the kernels' singular values."""
   seed: int = 0
-  """Seed of the weights and of the order of the pictures."""
+  """Seed of the weights, of the order of the pictures and of their changes."""
 
   def __post_init__(self):
     try:
       for name in ('learning_rate', 'weight_decay', 'gamma'):
         check_number(name, getattr(self, name))
       check_number('amplitude', self.amplitude, positive=True)
+      if self.clip_norm is not None:
+        check_number('clip_norm', self.clip_norm, positive=True)
+      check_momentum(self.momentum)
     except ValueError as error:
       raise RunError(str(error)) from None
-    for name in ('epochs', 'batch_size'):
+    for name in _COUNTS:
       value = getattr(self, name)
       if value is not None and value < 1:
         raise RunError(f'{name} must be at least 1, got {value}.')
-    if min(*self.widths, *(self.kernel_sizes or ())) < 1:
+    for name in ('warmup', 'label_smoothing', 'ema'):
+      value = getattr(self, name)
+      if value is not None and not 0 <= value < 1:
+        raise RunError(f'{name} must be in [0, 1), got {value}.')
+    for name in ('num_workers', 'seed'):
+      if getattr(self, name) < 0:
+        raise RunError(f'{name} must be >= 0, got {getattr(self, name)}.')
+    if self.resume and self.run_dir is None:
+      raise RunError('resume needs run_dir: say with --run-dir which run.')
+    mixes = self.augment.mixup or self.augment.cutmix
+    if mixes and self.batch_size % 2:
       raise RunError(
-        f'widths and kernel_sizes must be at least 1, got {self.widths} and'
-        f' {self.kernel_sizes}.'
+        f'mixup and cutmix pair pictures: batch_size {self.batch_size} must be'
+        ' even.'
       )
+    if self.fsdp > 1 and self.parallel == 'pmap':
+      raise RunError('fsdp shards over a mesh: leave out --parallel pmap.')
 
   @property
   def num_epochs(self) -> int:
     """The number of epochs, with the default filled in."""
-    return self.epochs or (20 if self.data == 'digits' else 3)
+    return self.epochs or (15 if self.data == 'digits' else 3)
+
+  @property
+  def networks(self) -> dict[str, bool]:
+    """What is trained in turn, by name: whether under the constraint."""
+    plain, bort = {self.optimizer: False}, {'bort': True}
+    if self.constraint == 'none':
+      return plain
+    return {**bort, **plain} if self.compare else bort

@@ -11,3 +11,7 @@ class DataError(RunError):
 
 class DivergedError(RunError):
   """Training that left the finite numbers."""
+
+
+class PreemptedError(RunError):
+  """A run that was asked to stop; it is saved and can go on."""

@@ -1,61 +1,118 @@
-"""What a run leaves behind: its settings, its metrics and its checkpoints."""
+"""The directory of a run and the settings in it."""
 
 import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Iterable
 from typing import Any
 
-import orbax.checkpoint as ocp
+import jax
 
+from bort_jax.train.augment import Recipe
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
 
+# How a run is carried out, not what comes out: may change when it resumes.
+_FREE = (
+  'data_dir',
+  'devices',
+  'fsdp',
+  'keep',
+  'num_workers',
+  'parallel',
+  'resume',
+  'run_dir',
+)
 
-class RunDir:
-  """A directory of one run, made when it is constructed.
+
+def check_run_dir(config: TrainConfig) -> None:
+  """Refuses a directory that :func:`open_run_dir` would refuse, early."""
+  path = config.run_dir
+  if path is None or jax.process_index() > 0:
+    return
+  if config.resume and (path / 'config.json').exists():
+    _check_same(path, config)
+  elif path.exists():
+    raise _exists(path)
+
+
+def open_run_dir(config: TrainConfig) -> pathlib.Path:
+  """Makes the directory of a run, or opens that of a run to resume.
 
   Args:
     config: the settings; they are written to ``config.json``.
 
+  Returns:
+    The directory.
+
   Raises:
-    RunError: if the directory exists or cannot be made.
+    RunError: if it exists and is not to be resumed, was made with other
+      settings, or cannot be made.
   """
-
-  def __init__(self, config: TrainConfig):
-    name = f'{config.data}-{time.strftime("%Y%m%d-%H%M%S")}'
-    self.path = config.run_dir or pathlib.Path('runs') / name
-    try:
-      self.path.mkdir(parents=True)
-    except FileExistsError:
-      raise RunError(
-        f'Run directory {self.path} exists already. Choose another with'
-        ' --run-dir, or remove it.'
-      ) from None
-    except OSError as error:
-      raise RunError(
-        f'Run directory {self.path} cannot be made: {error.strerror}. Choose'
-        ' another with --run-dir.'
-      ) from None
+  name = f'{config.data}-{time.strftime("%Y%m%d-%H%M%S")}'
+  path = config.run_dir or pathlib.Path('runs') / name
+  if jax.process_index() > 0:
+    return path
+  if config.resume and (path / 'config.json').exists():
+    return path
+  try:
+    path.mkdir(parents=True)
     settings = json.dumps(dataclasses.asdict(config), indent=2, default=str)
-    (self.path / 'config.json').write_text(settings + '\n')
-    self.figures = self.path / 'figures'
-    self.figures.mkdir()
+    (path / 'config.json').write_text(settings + '\n')
+  except FileExistsError:
+    raise _exists(path) from None
+  except OSError as error:
+    raise RunError(
+      f'Run directory {path} cannot be made: {error.strerror}. Choose another'
+      ' with --run-dir.'
+    ) from None
+  return path
 
-  def write_metrics(
-    self, network: str, epoch: int, rows: Iterable[Any]
-  ) -> None:
-    """Appends a line of JSON for each row, a dict or NamedTuple."""
-    with (self.path / 'metrics.jsonl').open('a') as file:
-      for row in rows:
-        fields = row if isinstance(row, dict) else row._asdict()
-        line = {'network': network, 'epoch': epoch, **fields}
-        file.write(json.dumps(line) + '\n')
 
-  def checkpoints(self, network: str) -> ocp.CheckpointManager:
-    """The manager of a network's checkpoints; the newest one is kept."""
-    return ocp.CheckpointManager(
-      (self.path / 'checkpoints' / network).absolute(),
-      options=ocp.CheckpointManagerOptions(max_to_keep=1),
+def read_config(run_dir: pathlib.Path) -> TrainConfig:
+  """The settings of a run.
+
+  Args:
+    run_dir: the run's directory.
+
+  Returns:
+    The settings, with this ``run_dir``.
+
+  Raises:
+    RunError: if there is no run, or its settings are not ones of this version.
+  """
+  path = run_dir / 'config.json'
+  try:
+    fields: dict[str, Any] = json.loads(path.read_text())
+    fields['augment'] = Recipe(**fields['augment'])
+    fields['model_options'] = tuple(fields['model_options'])
+    if fields['data_dir'] is not None:
+      fields['data_dir'] = pathlib.Path(fields['data_dir'])
+    return TrainConfig(**{**fields, 'run_dir': run_dir})
+  except OSError as error:
+    raise RunError(
+      f'{run_dir} is not the directory of a run: {path} cannot be read'
+      f' ({error.strerror}).'
+    ) from None
+  except (ValueError, TypeError, KeyError) as error:
+    raise RunError(
+      f'{path} does not hold the settings of a run ({error}).'
+    ) from None
+
+
+def _exists(path: pathlib.Path) -> RunError:
+  return RunError(
+    f'Run directory {path} exists already. Choose another with --run-dir,'
+    ' remove it, or go on with the run in it with --resume.'
+  )
+
+
+def _check_same(path: pathlib.Path, config: TrainConfig) -> None:
+  old, new = dataclasses.asdict(read_config(path)), dataclasses.asdict(config)
+  changed = [k for k in new if k not in _FREE and old[k] != new[k]]
+  if changed:
+    what = ', '.join(f'{k} {old[k]!r} to {new[k]!r}' for k in changed)
+    raise RunError(
+      f'The run in {path} cannot be resumed with other settings: {what}.'
+      ' Resume it with its own, or start another with a new --run-dir.'
     )

@@ -1,20 +1,23 @@
 """One pure step of training, and of evaluation."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-Apply: TypeAlias = Callable[[Any, jax.Array], jax.Array]
+from bort_jax.train.augment import Recipe, augment_batch, mix_batch
+from bort_jax.train.network import Network
 
 
 class TrainState(NamedTuple):
   """Everything that a step changes."""
 
+  step: jax.Array  # shape=(), dtype=jnp.int32; steps done
   params: Any
+  stats: Any  # running statistics
   opt_state: optax.OptState
+  ema: Any  # running average of params, or None
 
 
 class Metrics(NamedTuple):
@@ -24,72 +27,144 @@ class Metrics(NamedTuple):
   accuracy: jax.Array
 
 
-def init_state(params: Any, tx: optax.GradientTransformation) -> TrainState:
-  """The state before the first step, in buffers of its own."""
-  # Copied because the step donates its state, and both networks start alike.
-  params = jax.tree.map(jnp.copy, params)
-  return TrainState(params, tx.init(params))
+class Counts(NamedTuple):
+  """Sums over the pictures of a batch that are in its mask."""
+
+  loss: jax.Array
+  correct: jax.Array
+  pictures: jax.Array
+
+
+class StepOptions(NamedTuple):
+  """What a step of training does beside following the gradient."""
+
+  augment: Recipe = Recipe()
+  label_smoothing: float = 0.0
+  ema: float | None = None  # decay of the average of the parameters
+  axis_name: str | None = None  # of a pmap
+
+
+def init_state(
+  network: Network, tx: optax.GradientTransformation, ema: bool = False
+) -> TrainState:
+  """The state before the first step."""
+  params, stats = network.init()
+  average = jax.tree.map(jnp.copy, params) if ema else None
+  return TrainState(
+    jnp.zeros([], jnp.int32), params, stats, tx.init(params), average
+  )
 
 
 def train_step(
-  apply_fn: Apply,
+  network: Network,
   tx: optax.GradientTransformation,
+  options: StepOptions,
   state: TrainState,
   images: jax.Array,
   labels: jax.Array,
+  key: jax.Array,
 ) -> tuple[TrainState, Metrics]:
   """One gradient step on a batch.
 
   Args:
-    apply_fn: parameters and pictures in 0 … 1 to logits (N, classes).
+    network: the network.
     tx: the optimizer.
+    options: what else the step does.
     state: state before the step.
-    images: (N, H, W, C) uint8.
+    images: (N, H, W, C) uint8; under a pmap, those of one device.
     labels: (N,) int32.
+    key: the key of the whole run; the step's own is drawn from it.
 
   Returns:
     The state after the step, and the metrics before it.
 
   Examples:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> import optax
-    >>> from bort_jax.train.step import init_state, train_step
-    >>> apply_fn = lambda params, x: x.reshape(len(x), -1) @ params['kernel']
+    >>> from flax import nnx
+    >>> from bort_jax.nn import SimpleCNN
+    >>> from bort_jax.train.network import make_network
+    >>> from bort_jax.train.step import StepOptions, init_state, train_step
+    >>> network = make_network(
+    ...   lambda: SimpleCNN((8, 8, 1), 2, rngs=nnx.Rngs(0))
+    ... )
     >>> tx = optax.sgd(0.1)
-    >>> state = init_state({'kernel': jnp.zeros((4, 2))}, tx)
-    >>> images = jnp.full((3, 2, 2, 1), 255, jnp.uint8)
+    >>> images = jnp.zeros((3, 8, 8, 1), jnp.uint8)
     >>> labels = jnp.zeros(3, jnp.int32)
-    >>> state, metrics = train_step(apply_fn, tx, state, images, labels)
-    >>> round(float(metrics.loss), 4)
-    0.6931
+    >>> state, metrics = train_step(
+    ...   network,
+    ...   tx,
+    ...   StepOptions(),
+    ...   init_state(network, tx),
+    ...   images,
+    ...   labels,
+    ...   jax.random.key(0),
+    ... )
+    >>> int(state.step), round(float(metrics.loss), 4)
+    (1, 0.6931)
   """
+  key = jax.random.fold_in(key, state.step)
+  first = len(images) * _device_index(options.axis_name)
+  targets = jax.nn.one_hot(labels, _num_classes(network, state, images))
+  targets = optax.smooth_labels(targets, options.label_smoothing)
+  images = augment_batch(options.augment, key, first, images)
+  if options.augment.mixup or options.augment.cutmix:
+    images, targets = mix_batch(options.augment, key, first, images, targets)
 
   def loss_fn(params):
-    logits = apply_fn(params, to_unit_range(images)).astype(jnp.float32)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses.mean(), logits
+    # Under a pmap each device draws its own dropout.
+    draw = jax.random.fold_in(key, first)
+    logits, stats = network.train(params, state.stats, images, draw)
+    logits = logits.astype(jnp.float32)
+    loss = optax.softmax_cross_entropy(logits, targets).mean()
+    return loss, (logits, stats)
 
-  (loss, logits), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+  (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
     state.params
   )
+  metrics = Metrics(loss, jnp.mean(jnp.argmax(logits, -1) == labels))
+  if options.axis_name is not None:
+    grads, metrics = jax.lax.pmean((grads, metrics), options.axis_name)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
-  return TrainState(params, opt_state), Metrics(loss, accuracy)
+  ema = state.ema
+  if options.ema is not None:
+    ema = optax.incremental_update(params, ema, 1 - options.ema)
+  return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
 
 
-def count_correct(
-  apply_fn: Apply,
+def evaluation_step(
+  network: Network,
+  axis_name: str | None,
   params: Any,
+  stats: Any,
   images: jax.Array,
   labels: jax.Array,
   mask: jax.Array,
-) -> jax.Array:
-  """The number of pictures, of those in the mask, whose class is found."""
-  logits = apply_fn(params, to_unit_range(images))
-  return jnp.sum((jnp.argmax(logits, -1) == labels) & mask)
+) -> Counts:
+  """Loss and correct classes, summed over the pictures in the mask."""
+  logits = network.apply(params, stats, to_unit_range(images))
+  logits = logits.astype(jnp.float32)
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  correct = (jnp.argmax(logits, -1) == labels) & mask
+  counts = Counts(
+    jnp.sum(jnp.where(mask, losses, 0)), correct.sum(), mask.sum()
+  )
+  return jax.lax.psum(counts, axis_name) if axis_name else counts
 
 
 def to_unit_range(images: jax.typing.ArrayLike) -> jax.Array:
   """Pictures in 0 … 255 as float32 in 0 … 1."""
   return jnp.asarray(images, jnp.float32) / 255
+
+
+def _device_index(axis_name: str | None) -> int | jax.Array:
+  if axis_name is None:
+    return 0
+  return jnp.asarray(jax.lax.axis_index(axis_name))
+
+
+def _num_classes(network: Network, state: TrainState, images) -> int:
+  x = jax.ShapeDtypeStruct(images.shape, jnp.float32)
+  return jax.eval_shape(network.apply, state.params, state.stats, x).shape[-1]

@@ -1,6 +1,7 @@
 """Whole runs: what they write, that they repeat, and how they fail."""
 
 import json
+import math
 import pathlib
 import re
 
@@ -10,13 +11,13 @@ import orbax.checkpoint as ocp
 import pytest
 
 from bort_jax import cli, nn
-from bort_jax.train import TrainConfig, load_dataset, train
-from bort_jax.train.comparison import make_network
+from bort_jax.train import TrainConfig, train
 from bort_jax.train.errors import DivergedError, RunError
+from bort_jax.train.network import make_model
 
 SMALL = {
   'epochs': 2,
-  'widths': (4, 8, 12, 16, 24),
+  'model_options': ('widths=(4, 8, 12, 16, 24)',),
   'batch_size': 128,
   'learning_rate': 4e-3,
 }
@@ -53,9 +54,10 @@ def test_the_run_directory_is_complete(finished):
   path, comparison = finished
   config = json.loads((path / 'config.json').read_text())
   assert config['epochs'] == 2
-  assert config['widths'] == [4, 8, 12, 16, 24]
+  assert config['model_options'] == ['widths=(4, 8, 12, 16, 24)']
   rows = lines(path)
   steps = [r for r in rows if 'loss' in r and r['network'] == 'bort']
+  assert (path / 'timing.jsonl').exists()
   assert [r['step'] for r in steps] == list(range(1, 23))
   epochs = [r for r in rows if 'test_accuracy' in r and r['network'] == 'bort']
   assert [r['epoch'] for r in epochs] == [0, 1, 2]
@@ -68,8 +70,9 @@ def test_the_checkpoint_holds_the_result(finished):
   path, comparison = finished
   directory = (path / 'checkpoints' / 'bort').absolute()
   with ocp.CheckpointManager(directory) as manager:
-    assert manager.latest_step() == 2
-    restored = manager.restore(2, args=ocp.args.StandardRestore())
+    assert manager.latest_step() == 22
+    arguments = ocp.args.Composite(state=ocp.args.StandardRestore())
+    restored = manager.restore(22, args=arguments)['state']
   expected = comparison.fits['bort'].params
   np.testing.assert_array_equal(
     jax.tree.leaves(restored['params']['conv1']['kernel'])[0],
@@ -89,8 +92,9 @@ def test_same_seed_same_result(finished, tmp_path):
 def test_the_hard_constraint_is_exact(tmp_path):
   comparison = run(tmp_path / 'hard', constraint='hard', amplitude=2.0)
   assert comparison.rows[1].orthogonality_error < 1e-5
-  values = comparison.fits['bort'].epochs[-1].singular_values['conv2/kernel']
-  np.testing.assert_allclose(values, np.sqrt(2), rtol=1e-5)
+  spread = comparison.fits['bort'].epochs[-1].kernels['conv2/kernel']
+  np.testing.assert_allclose(spread[:3], np.sqrt(2), rtol=1e-5)
+  assert spread.orthogonality_error < 1e-5
 
 
 def test_divergence_says_where_and_keeps_the_checkpoint(tmp_path):
@@ -98,9 +102,10 @@ def test_divergence_says_where_and_keeps_the_checkpoint(tmp_path):
   with pytest.raises(DivergedError) as error:
     run(path, learning_rate=1e38, gamma=1e-38, weight_decay=0.0)
   message = str(error.value)
-  assert re.search(r"loss of 'adamw' is (nan|inf) at step \d", message)
-  assert 'after epoch 0 is kept' in message
-  assert (path / 'checkpoints' / 'adamw' / '0').is_dir()
+  assert re.search(r"loss of 'bort' is (nan|inf) at step \d", message)
+  assert 'after step 0 is kept' in message
+  assert (path / 'checkpoints' / 'bort' / '0').is_dir()
+  assert all(math.isfinite(row.get('loss', 0)) for row in lines(path))
 
 
 def test_a_divergent_constraint_names_the_largest_safe_step(tmp_path):
@@ -114,7 +119,14 @@ def test_a_divergent_constraint_names_the_largest_safe_step(tmp_path):
   ('options', 'message'),
   [
     ({'data': 'nothing', 'data_dir': pathlib.Path('nowhere')}, 'nowhere'),
-    ({'batch_size': 5000}, '1437 training pictures'),
+    ({'batch_size': 5000}, 'An epoch would have no steps'),
+    ({'model': 'simple_cn'}, "Did you mean 'simple_cnn'"),
+    ({'model_options': ('width=3',)}, "Did you mean 'widths'"),
+    ({'model_options': ('widths',)}, 'NAME=VALUE'),
+    ({'model_options': ('kernel_sizes=(9, 9, 9)',)}, 'too small for kernels'),
+    ({'devices': 99}, 'there are 8 cpu devices'),
+    ({'batch_size': 36}, 'not divisible by the 8 devices'),
+    ({'fsdp': 3}, 'does not divide the 8 devices'),
     ({'gamma': 1.0, 'weight_decay': 2.0}, 'would decay to zero'),
   ],
 )
@@ -139,19 +151,20 @@ def test_a_run_directory_that_cannot_be_made(tmp_path):
 
 
 def test_small_pictures_take_small_kernels():
-  digits = load_dataset('digits')
-  model = make_network(TrainConfig(), digits)
+  model = make_model(TrainConfig(), (8, 8, 1), 10)
   assert isinstance(model, nn.SimpleCNN)
-  assert model.conv1.kernel[...].shape[:2] == (3, 3)
   assert nn.functional(model)[1]['conv2']['kernel'][...].shape[0] == 3
+  larger = make_model(TrainConfig(), (28, 28, 1), 10)
+  assert nn.functional(larger)[1]['conv2']['kernel'][...].shape[0] == 4
 
 
-def test_command_line_end_to_end(tmp_path, capsys):
+def test_command_line_end_to_end(tmp_path, capsys, monkeypatch):
   path = tmp_path / 'run'
-  arguments = '--epochs 1 --widths 4 8 12 16 24 --batch-size 128'
-  cli.main(['train', *arguments.split(), '--run-dir', str(path)])
+  arguments = '--epochs 1 --model-options widths=(4,8,12,16,24)'
+  arguments += ' --batch-size 128 --run-dir'
+  cli.main(['train', 'digits_cnn', *arguments.split(), str(path)])
   out = capsys.readouterr().out
-  for text in ('AdamW + Bort', 'untrained', 'orthogonality', 'Figures are in'):
+  for text in ('Bort', 'AdamW', 'untrained', 'orthogonality', 'Figures are in'):
     assert text in out
   figures = {p.name: p.stat().st_size for p in (path / 'figures').iterdir()}
   assert set(figures) == {
@@ -160,17 +173,34 @@ def test_command_line_end_to_end(tmp_path, capsys):
     'reconstructions.png',
   }
   assert min(figures.values()) > 10_000
+  cli.main(['evaluate', str(path)])
+  results = json.loads((path / 'results.json').read_text())
+  out = capsys.readouterr().out
+  for row in results[:2]:
+    assert f'{row["test_accuracy"]:.2%}' in out
+  monkeypatch.chdir(tmp_path)
+  cli.main(['compare', str(path), str(path)])
+  assert capsys.readouterr().out.count('AdamW') == 2
+  assert (tmp_path / 'comparison.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
   ('arguments', 'code'),
-  [(['train', '--gamma', '-1'], None), (['train', '--gama', '1'], 2)],
+  [
+    (['train', '--gamma', '-1'], 'gamma must be a finite number >= 0'),
+    (['train', 'digit_cnn'], "Did you mean 'digits_cnn'"),
+    (['train', '--resume'], 'resume needs run_dir'),
+    (['train', '--process-id', '1'], 'go together'),
+    (['evaluate', 'nowhere'], 'nowhere is not the directory of a run'),
+    (['compare', 'nowhere'], 'nowhere is not the directory of a run'),
+    (['train', '--gama', '1'], 2),
+  ],
 )
 def test_command_line_errors(arguments, code, capsys):
   with pytest.raises(SystemExit) as exit_:
     cli.main(arguments)
-  if code is None:
-    assert 'gamma must be a finite number >= 0' in str(exit_.value.code)
+  if isinstance(code, str):
+    assert code in str(exit_.value.code)
   else:
     assert exit_.value.code == code
     assert '--gamma' in capsys.readouterr().err
@@ -181,5 +211,9 @@ def test_help_explains_every_setting(capsys):
     cli.main(['train', '--help'])
   out = capsys.readouterr().out
   for name in TrainConfig.__dataclass_fields__:
+    if name == 'augment':
+      continue  # its own fields, below
     assert f'--{name.replace("_", "-")}' in out
-  assert 'default: digits' in out
+  assert re.search(r'default:\s+digits', out)
+  assert '--pad-crop' in out
+  assert 'cifar10_resnet20' in out

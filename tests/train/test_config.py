@@ -18,8 +18,14 @@ from bort_jax.train.errors import RunError
     ('amplitude', 0.0),
     ('epochs', 0),
     ('batch_size', -4),
-    ('widths', (8, 24, 0, 128, 256)),
-    ('kernel_sizes', (3, 0, 3)),
+    ('seed', -1),
+    ('momentum', 1.0),
+    ('warmup', 1.5),
+    ('ema', 1.0),
+    ('clip_norm', 0.0),
+    ('accumulate', 0),
+    ('label_smoothing', -0.1),
+    ('num_workers', -1),
   ],
 )
 def test_refuses_and_names(name, value):
@@ -28,6 +34,6 @@ def test_refuses_and_names(name, value):
 
 
 def test_epochs_depend_on_the_data_unless_given():
-  assert TrainConfig().num_epochs == 20
+  assert TrainConfig().num_epochs == 15
   assert TrainConfig(data='mnist').num_epochs == 3
   assert TrainConfig(data='mnist', epochs=7).num_epochs == 7

@@ -1,0 +1,172 @@
+"""Checkpoints of a run: asynchronous, atomic, the newest and the best kept."""
+
+import logging
+import pathlib
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from bort_jax.train.errors import RunError
+from bort_jax.train.step import TrainState
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+  """The checkpoints of one network, by step; a context manager.
+
+  Leaving the context waits for the save under way.
+
+  Args:
+    directory: where they lie.
+    keep: number of newest ones kept, besides the one with the highest test
+      accuracy.
+  """
+
+  def __init__(self, directory: pathlib.Path, keep: int = 1):
+    self.directory = directory.absolute()
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(
+          [
+            policies.LatestN(keep),
+            policies.BestN(
+              get_metric_fn=lambda metrics: metrics['test_accuracy'],
+              n=1,
+              keep_checkpoints_without_metrics=False,
+            ),
+          ]
+        )
+      ),
+    )
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    self._manager.close()
+
+  def save(
+    self,
+    step: int,
+    state: TrainState,
+    facts: dict[str, Any],
+    test_accuracy: float | None = None,
+  ) -> None:
+    """Starts to save a state; returns once it is copied from the devices.
+
+    Args:
+      step: steps done.
+      state: the state.
+      facts: what must agree for the state to fit, as JSON.
+      test_accuracy: by which the best checkpoint is known.
+    """
+    metrics = {} if test_accuracy is None else {'test_accuracy': test_accuracy}
+    saved = self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state._asdict()),
+        facts=ocp.args.JsonSave(facts),
+      ),
+      metrics=metrics or None,
+      force=True,  # whatever step it is: orbax skips older ones in silence
+    )
+    if not saved:
+      raise RunError(f'No checkpoint could be saved at step {step}.')
+
+  def wait(self) -> None:
+    """Waits for the save under way."""
+    self._manager.wait_until_finished()
+
+  def latest(self) -> int | None:
+    """Step of the newest complete checkpoint."""
+    return self._manager.latest_step()
+
+  def best(self) -> int | None:
+    """Step of the checkpoint with the highest test accuracy."""
+    return self._manager.best_step()
+
+  def restore(
+    self, abstract: TrainState, facts: dict[str, Any], step: int | None = None
+  ) -> TrainState | None:
+    """The newest checkpoint that can be read, or None if there is none.
+
+    A damaged one is set aside, so that its step can be saved again.
+
+    Args:
+      abstract: shapes, dtypes and shardings of the state.
+      facts: as saved.
+      step: which checkpoint; by default the newest.
+
+    Returns:
+      The state.
+
+    Raises:
+      RunError: if the checkpoint is of another network, or all are damaged.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    if step is not None:
+      steps = [step]
+    for candidate in steps:
+      self._check_facts(candidate, facts)
+      try:
+        return self._restore(candidate, abstract)
+      except Exception as error:  # whatever the storage raises
+        problem = str(error).splitlines()[0]
+        _log.warning(
+          'Checkpoint %d in %s cannot be read (%s); trying an older one.',
+          candidate,
+          self.directory,
+          problem,
+        )
+        if step is None:
+          self._set_aside(candidate)
+    if steps:
+      raise RunError(
+        f'No checkpoint in {self.directory} can be read (steps'
+        f' {", ".join(map(str, steps))}). Train anew in another --run-dir.'
+      )
+    return None
+
+  def _restore(self, step: int, abstract: TrainState) -> TrainState:
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract._asdict())
+      ),
+    )
+    return TrainState(**restored['state'])
+
+  def _check_facts(self, step: int, facts: dict[str, Any]) -> None:
+    try:
+      saved = self._manager.restore(
+        step, args=ocp.args.Composite(facts=ocp.args.JsonRestore())
+      )['facts']
+    except Exception:  # damaged: found out again, and said, by _restore
+      return
+    differing = [k for k in facts if saved.get(k) != facts[k]]
+    if differing:
+      what = '; '.join(
+        f'{k}: {saved.get(k)!r} there, {facts[k]!r} here' for k in differing
+      )
+      raise RunError(
+        f'Checkpoint {step} in {self.directory} does not fit: {what}. Use the'
+        ' settings it was made with, or another --run-dir.'
+      )
+
+  def _set_aside(self, step: int) -> None:
+    damaged = self.directory / str(step)
+    if jax.process_index() == 0 and damaged.exists():
+      aside = self.directory.with_name(f'{self.directory.name}-damaged')
+      aside.mkdir(exist_ok=True)
+      damaged.rename(aside / f'{step}-{len(list(aside.iterdir()))}')
+    self._manager.reload()

@@ -1,0 +1,133 @@
+"""What finished or stopped runs have to say."""
+
+import json
+import pathlib
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from bort_jax import spectrum
+from bort_jax.train.checkpoint import Checkpoints
+from bort_jax.train.comparison import network_of
+from bort_jax.train.config import TrainConfig
+from bort_jax.train.errors import RunError
+from bort_jax.train.loop import Trainer
+from bort_jax.train.metrics import Epoch, Step, read_metrics
+from bort_jax.train.optimizer import make_optimizer
+from bort_jax.train.parallel import make_parallel
+from bort_jax.train.run_dir import read_config
+from bort_jax.train.source import make_source
+
+
+class Evaluation(NamedTuple):
+  """A checkpoint measured anew."""
+
+  network: str
+  step: int
+  test_loss: float
+  test_accuracy: float
+  orthogonality_error: float  # largest of all kernels
+
+
+class History(NamedTuple):
+  """What one network of a run has written."""
+
+  run_dir: pathlib.Path
+  network: str
+  config: TrainConfig
+  steps: list[Step]
+  epochs: list[Epoch]
+  images_per_second: float | None  # median over the run
+
+  @property
+  def best_accuracy(self) -> float:
+    """The highest test accuracy of all epochs."""
+    return max(epoch.test_accuracy for epoch in self.epochs)
+
+  @property
+  def orthogonality_error(self) -> float | None:
+    """The largest of all kernels, at the last measurement."""
+    measured = [epoch.kernels for epoch in self.epochs if epoch.kernels]
+    if not measured:
+      return None
+    return max(k.orthogonality_error for k in measured[-1].values())
+
+
+def evaluate_run(
+  config: TrainConfig, which: Literal['latest', 'best'] = 'latest'
+) -> list[Evaluation]:
+  """Evaluates the checkpoints of a run on the test pictures.
+
+  Args:
+    config: the settings of the run, as
+      :func:`bort_jax.train.run_dir.read_config` gives them.
+    which: the newest checkpoint, or that of the highest test accuracy.
+
+  Returns:
+    An evaluation of every network of the run that has a checkpoint.
+
+  Raises:
+    RunError: if there is no checkpoint, or it cannot be used.
+  """
+  assert config.run_dir is not None
+  parallel, source = make_parallel(config), make_source(config)
+  network = network_of(config, source, parallel)
+  num_steps = config.num_epochs * source.steps_per_epoch
+  found = []
+  for name, constrained in config.networks.items():
+    directory = config.run_dir / 'checkpoints' / name
+    if not directory.is_dir():
+      continue
+    tx = make_optimizer(config, num_steps, constrained)
+    trainer = Trainer(
+      name, network, tx, source, parallel, config, config.run_dir
+    )
+    abstract = parallel.abstract(trainer.start)
+    with Checkpoints(directory, config.keep) as checkpoints:
+      step = checkpoints.best() if which == 'best' else None
+      state = checkpoints.restore(abstract, trainer.facts, step)
+    if state is None:
+      continue
+    params = state.params if state.ema is None else state.ema
+    loss, accuracy = trainer.evaluate(params, state.stats)
+    off = spectrum.orthogonality_error(params, amplitude=config.amplitude)
+    worst = max(map(float, jax.tree.leaves(off)))
+    found.append(Evaluation(name, int(state.step), loss, accuracy, worst))
+  if not found:
+    raise RunError(f'The run in {config.run_dir} has no checkpoint.')
+  return found
+
+
+def read_runs(run_dirs: list[pathlib.Path]) -> list[History]:
+  """What every network of some runs has written.
+
+  Args:
+    run_dirs: the runs' directories.
+
+  Returns:
+    A history for every network that has finished an epoch.
+
+  Raises:
+    RunError: if a directory is not that of a run, or nothing is written yet.
+  """
+  histories = []
+  for run_dir in run_dirs:
+    config = read_config(run_dir)
+    for network in config.networks:
+      steps, epochs = read_metrics(run_dir, network)
+      if epochs:
+        pace = _median_pace(run_dir, network)
+        histories.append(History(run_dir, network, config, steps, epochs, pace))
+  if not histories:
+    raise RunError('None of these runs has finished an epoch.')
+  return histories
+
+
+def _median_pace(run_dir: pathlib.Path, network: str) -> float | None:
+  path = run_dir / 'timing.jsonl'
+  if not path.exists():
+    return None
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  rates = [r['images_per_second'] for r in rows if r['network'] == network]
+  return float(np.median(rates)) if rates else None

@@ -1,0 +1,28 @@
+"""CIFAR-10, ResNet-20: SGD with Bort.
+
+    bort-jax train cifar10_resnet20 --data-dir DIR
+    bort-jax train cifar10_resnet20 --data-dir DIR --constraint none
+
+The recipe of the residual networks' authors (momentum 0.9, weight decay 1e-4,
+batch 128, padded crops and mirrors) with a cosine in the place of three steps;
+without the constraint it is known to reach 91 to 92 %. On two CPU cores an
+epoch takes about seven minutes. Not measured to the end here.
+"""
+
+from bort_jax.train import TrainConfig
+from bort_jax.train.augment import Recipe
+
+config = TrainConfig(
+  data='cifar10',
+  model='resnet20',
+  init='default',
+  optimizer='sgd',
+  learning_rate=0.1,
+  warmup=0.02,
+  weight_decay=1e-4,
+  gamma=0.1,
+  epochs=200,
+  batch_size=128,
+  augment=Recipe(pad_crop=4, flip=True),
+  compare=False,
+)

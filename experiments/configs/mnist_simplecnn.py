@@ -1,0 +1,28 @@
+"""MNIST, SimpleCNN at the published widths, BortA as published.
+
+    bort-jax train mnist_simplecnn --data-dir DIR
+
+The published settings: AdamW at 1e-3 without a schedule, γ = 1, l1-fullrow,
+batch 256, 40 epochs. The activation is leaky ReLU and there is no logit scale,
+as there. Needs an accelerator: on two CPU cores an epoch takes about an hour.
+Not measured to the end here.
+"""
+
+from bort_jax.train import TrainConfig
+
+config = TrainConfig(
+  data='mnist',
+  model='simple_cnn',
+  model_options=('widths=(8, 24, 288, 864, 2592)',),
+  init='default',
+  logit_scale=False,
+  optimizer='adamw',
+  learning_rate=1e-3,
+  schedule='constant',
+  warmup=0.0,
+  gamma=1.0,
+  mode='l1-fullrow',
+  epochs=40,
+  batch_size=256,
+  compare=False,
+)

@@ -1,0 +1,120 @@
+"""Two processes train as one, and neither outlives the other in silence."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bort_jax.train import TrainConfig, train
+
+SMALL = {
+  'epochs': 1,
+  'batch_size': 128,
+  'model_options': ('widths=(4,6,8,10,12)',),
+  'compare': False,
+}
+COMMAND = [
+  *(sys.executable, '-c', 'from bort_jax.cli import main; main()', 'train'),
+  *('--epochs', '1', '--batch-size', '128', '--no-compare'),
+  *('--model-options', 'widths=(4,6,8,10,12)'),
+]
+# With more than one device a process, collectives of gloo can lock up.
+ENVIRONMENT = {
+  **os.environ,
+  'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+  'JAX_PLATFORMS': 'cpu',
+}
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    return s.getsockname()[1]
+
+
+def start(path, *options, count=2):
+  port = free_port()
+  return [
+    subprocess.Popen(
+      [
+        *COMMAND,
+        *('--run-dir', str(path), '--coordinator', f'127.0.0.1:{port}'),
+        *('--num-processes', str(count), '--process-id', str(i)),
+        *options,
+      ],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      env=ENVIRONMENT,
+    )
+    for i in range(count)
+  ]
+
+
+def ends_of(processes, seconds=180):
+  outputs = []
+  for process in processes:
+    try:
+      outputs.append(process.communicate(timeout=seconds)[0])
+    finally:
+      process.kill()
+  return [p.returncode for p in processes], outputs
+
+
+def losses_of(path):
+  rows = map(json.loads, (path / 'metrics.jsonl').read_text().splitlines())
+  return [row['loss'] for row in rows if 'loss' in row]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_result_of_one(tmp_path):
+  path = tmp_path / 'two'
+  codes, outputs = ends_of(start(path))
+  assert codes == [0, 0], outputs
+  expected = train(TrainConfig(run_dir=tmp_path / 'one', devices=1, **SMALL))
+  losses = losses_of(path)
+  assert len(losses) == 11
+  np.testing.assert_allclose(losses, losses_of(tmp_path / 'one'), rtol=1e-4)
+  results = json.loads((path / 'results.json').read_text())
+  assert (
+    abs(results[0]['test_accuracy'] - expected.rows[0].test_accuracy) < 0.01
+  )
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_other_and_a_restart_resumes(tmp_path):
+  path = tmp_path / 'run'
+  options = ('--checkpoint-steps', '1', '--epochs', '60')
+  processes = start(path, *options)
+  checkpoints = path / 'checkpoints' / 'bort'
+  deadline = time.monotonic() + 120
+  while time.monotonic() < deadline and not list(checkpoints.glob('[0-9]*')):
+    time.sleep(0.2)
+  processes[1].send_signal(signal.SIGKILL)
+  codes, outputs = ends_of(processes)
+  assert codes[0] not in (0, None)
+  assert codes[1] == -signal.SIGKILL
+  assert 'process' in outputs[0].lower()
+  reached = max(
+    int(p.name) for p in checkpoints.glob('[0-9]*') if p.name.isdigit()
+  )
+  processes = start(
+    path, '--resume', '--epochs', '60', '--checkpoint-steps', '1'
+  )
+  deadline = time.monotonic() + 120
+  while time.monotonic() < deadline and not any(
+    p.name.isdigit() and int(p.name) > reached
+    for p in checkpoints.glob('[0-9]*')
+  ):
+    time.sleep(0.2)
+  for process in processes:
+    process.send_signal(signal.SIGTERM)
+  codes, outputs = ends_of(processes)
+  assert codes == [143, 143], outputs
+  assert 'Stopped by SIGTERM after step' in outputs[0]
