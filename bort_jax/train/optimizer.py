@@ -1,5 +1,6 @@
 """The optimizer of a run, with the constraint or without."""
 
+from functools import partial
 from typing import Any
 
 import optax
@@ -53,18 +54,17 @@ def make_optimizer(
     (2, 2)
   """
   soft = constrained and config.constraint == 'soft'
-  options: dict[str, Any] = {
-    'weight_decay': config.weight_decay,
-    'weight_decay_mask': kernels,
-  }
+  options: dict[str, Any] = {'weight_decay': config.weight_decay}
   if soft:
     options |= {'amplitude': config.amplitude, 'mode': config.mode}
   if config.optimizer == 'sgd':
     options['momentum'] = config.momentum
   rate = schedule(config, num_steps // config.accumulate)
   gamma = config.gamma if soft else 0.0
+  make = partial(_MAKERS[config.optimizer], rate, gamma, **options)
   try:
-    links = [_MAKERS[config.optimizer](rate, gamma, **options)]
+    make()  # a decay that wins is refused at once where no mask is given
+    links = [make(weight_decay_mask=kernels)]
   except ValueError as error:
     raise RunError(str(error)) from None
   if config.clip_norm is not None:
