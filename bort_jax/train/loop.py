@@ -116,13 +116,17 @@ class Trainer:
       DivergedError: if a loss or a parameter stops being finite; the last
         checkpoint stays.
       PreemptedError: after a SIGTERM; the state is saved.
-      RunError: if nothing can be written.
+      RunError: if nothing can be written, or another process has ended.
     """
     try:
       with Checkpoints(
         self.run_dir / 'checkpoints' / self.name, self.config.keep
       ) as checkpoints:
         return self._fit(checkpoints, on_steps)
+    except (jax.errors.JaxRuntimeError, TimeoutError) as error:
+      if jax.process_count() == 1:
+        raise
+      raise _lost_process_error(self.run_dir, error) from None
     except OSError as error:
       raise _write_error(self.run_dir, error) from None
 
@@ -141,12 +145,12 @@ class Trainer:
         state, metrics = self.step(state, *batch, key)
         done += 1
         run.add(metrics, done)
+        stops = preemption.stops_at(done) and done < self.num_steps
         if done % self.source.steps_per_epoch == 0:
           run.end_epoch(state)
-        elif self._saves_at(done):
+        elif stops or self._saves_at(done):
           run.save(state)
-        if preemption.stops_at(done) and done < self.num_steps:
-          run.save(state)
+        if stops:
           checkpoints.wait()
           raise PreemptedError(
             f'Stopped by SIGTERM after step {done} of {self.num_steps} of'
@@ -293,6 +297,14 @@ def _by_path(tree: Any) -> Iterator[tuple[str, jax.Array]]:
 def _peak_bytes() -> int | None:
   stats = jax.local_devices()[0].memory_stats() or {}
   return stats.get('peak_bytes_in_use')
+
+
+def _lost_process_error(run_dir: pathlib.Path, error: Exception) -> RunError:
+  return RunError(
+    'Another process of the run has ended, or cannot be reached'
+    f' ({str(error).splitlines()[0]}). Start all processes again with --resume'
+    f' --run-dir {run_dir}; training goes on from the last checkpoint.'
+  )
 
 
 def _write_error(run_dir: pathlib.Path, error: OSError) -> RunError:

@@ -67,6 +67,20 @@ def ends_of(processes, seconds=180):
   return [p.returncode for p in processes], outputs
 
 
+def saved_step(path):
+  """Newest complete checkpoint; -1 where there is none."""
+  names = [p.name for p in (path / 'checkpoints' / 'bort').glob('*')]
+  return max((int(name) for name in names if name.isdigit()), default=-1)
+
+
+def wait_for_step(path, step, processes, seconds=120):
+  deadline = time.monotonic() + seconds
+  while saved_step(path) < step:
+    assert time.monotonic() < deadline, 'no checkpoint in time'
+    assert all(p.poll() is None for p in processes), ends_of(processes)
+    time.sleep(0.1)
+
+
 def losses_of(path):
   rows = map(json.loads, (path / 'metrics.jsonl').read_text().splitlines())
   return [row['loss'] for row in rows if 'loss' in row]
@@ -92,27 +106,15 @@ def test_a_killed_process_ends_the_other_and_a_restart_resumes(tmp_path):
   path = tmp_path / 'run'
   options = ('--checkpoint-steps', '1', '--epochs', '60')
   processes = start(path, *options)
-  checkpoints = path / 'checkpoints' / 'bort'
-  deadline = time.monotonic() + 120
-  while time.monotonic() < deadline and not list(checkpoints.glob('[0-9]*')):
-    time.sleep(0.2)
+  wait_for_step(path, 1, processes)
   processes[1].send_signal(signal.SIGKILL)
   codes, outputs = ends_of(processes)
   assert codes[0] not in (0, None)
   assert codes[1] == -signal.SIGKILL
-  assert 'process' in outputs[0].lower()
-  reached = max(
-    int(p.name) for p in checkpoints.glob('[0-9]*') if p.name.isdigit()
-  )
-  processes = start(
-    path, '--resume', '--epochs', '60', '--checkpoint-steps', '1'
-  )
-  deadline = time.monotonic() + 120
-  while time.monotonic() < deadline and not any(
-    p.name.isdigit() and int(p.name) > reached
-    for p in checkpoints.glob('[0-9]*')
-  ):
-    time.sleep(0.2)
+  assert 'Another process of the run has ended' in outputs[0]
+  reached = saved_step(path)
+  processes = start(path, *options, '--resume')
+  wait_for_step(path, reached + 1, processes)
   for process in processes:
     process.send_signal(signal.SIGTERM)
   codes, outputs = ends_of(processes)

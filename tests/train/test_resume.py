@@ -127,16 +127,15 @@ def test_twenty_kills_leave_no_trace(uninterrupted, tmp_path):
   command = [sys.executable, '-c', SCRIPT.replace('{small}', small), str(path)]
   kills, delay = 0, 1.0
   for _ in range(3 * KILLS):
-    process = subprocess.Popen(
+    with subprocess.Popen(
       command, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    if kills < KILLS and 'finished' not in first:
-      time.sleep(rng.uniform(0, delay))
-      process.send_signal(signal.SIGKILL)
-    rest = process.stdout.read()
-    process.wait()
+    ) as process:
+      assert process.stdout is not None
+      first = process.stdout.readline()
+      if kills < KILLS and 'finished' not in first:
+        time.sleep(rng.uniform(0, delay))
+        process.send_signal(signal.SIGKILL)
+      rest = process.stdout.read()
     if 'finished' in first + rest:
       break
     kills += process.returncode == -signal.SIGKILL
