@@ -1,6 +1,7 @@
 """What the command line shows: options, progress, findings and tables."""
 
 import dataclasses
+import logging
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ _PREEMPTED, _INTERRUPTED = 143, 130  # as a shell counts SIGTERM and SIGINT
 
 def run(args: Sequence[str] | None = None) -> None:
   """Parses the arguments and does what they say; see :func:`cli.main`."""
+  # What orbax logs as an error, traceback and all, it also raises.
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
   args = list(sys.argv[1:] if args is None else args)
   app = tyro.extras.SubcommandApp()
   try:
@@ -47,7 +50,7 @@ def run(args: Sequence[str] | None = None) -> None:
   except PreemptedError as error:
     print(f'bort-jax: {error}', file=sys.stderr)
     sys.exit(_PREEMPTED)
-  except RunError as error:
+  except (RunError, OSError) as error:
     sys.exit(f'bort-jax: {error}')
   except KeyboardInterrupt:
     print(

@@ -76,7 +76,12 @@ def create(
 
 
 def network_names() -> list[str]:
-  """The names that :func:`create` knows."""
+  """The names that :func:`create` knows.
+
+  Examples:
+    >>> 'resnet50' in network_names()
+    True
+  """
   return list(_NETWORKS)
 
 

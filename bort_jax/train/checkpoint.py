@@ -1,7 +1,11 @@
 """Checkpoints of a run: asynchronous, atomic, the newest and the best kept."""
 
+import contextlib
+import errno
 import logging
+import os
 import pathlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -31,16 +35,17 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       self.directory,
       options=ocp.CheckpointManagerOptions(
+        best_fn=_accuracy,
         preservation_policy=policies.AnyPreservationPolicy(
           [
             policies.LatestN(keep),
             policies.BestN(
-              get_metric_fn=lambda metrics: metrics['test_accuracy'],
+              get_metric_fn=_accuracy,
               n=1,
               keep_checkpoints_without_metrics=False,
             ),
           ]
-        )
+        ),
       ),
     )
 
@@ -53,7 +58,8 @@ class Checkpoints:
     error: BaseException | None,
     traceback: TracebackType | None,
   ) -> None:
-    self._manager.close()
+    with _system_errors():
+      self._manager.close()
 
   def save(
     self,
@@ -71,21 +77,23 @@ class Checkpoints:
       test_accuracy: by which the best checkpoint is known.
     """
     metrics = {} if test_accuracy is None else {'test_accuracy': test_accuracy}
-    saved = self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state._asdict()),
-        facts=ocp.args.JsonSave(facts),
-      ),
-      metrics=metrics or None,
-      force=True,  # whatever step it is: orbax skips older ones in silence
-    )
+    with _system_errors():  # of this save, or of the one before
+      saved = self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state._asdict()),
+          facts=ocp.args.JsonSave(facts),
+        ),
+        metrics=metrics or None,
+        force=True,  # whatever step it is: orbax skips older ones in silence
+      )
     if not saved:
       raise RunError(f'No checkpoint could be saved at step {step}.')
 
   def wait(self) -> None:
     """Waits for the save under way."""
-    self._manager.wait_until_finished()
+    with _system_errors():
+      self._manager.wait_until_finished()
 
   def latest(self) -> int | None:
     """Step of the newest complete checkpoint."""
@@ -170,3 +178,19 @@ class Checkpoints:
       aside.mkdir(exist_ok=True)
       damaged.rename(aside / f'{step}-{len(list(aside.iterdir()))}')
     self._manager.reload()
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+  """Makes an OSError of a full disk, which tensorstore tells in words."""
+  try:
+    yield
+  except ValueError as error:
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+      if os.strerror(number) in str(error):
+        raise OSError(number, os.strerror(number)) from None
+    raise
+
+
+def _accuracy(metrics: dict[str, float]) -> float:
+  return metrics['test_accuracy']

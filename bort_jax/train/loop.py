@@ -310,7 +310,7 @@ def _lost_process_error(run_dir: pathlib.Path, error: Exception) -> RunError:
 def _write_error(run_dir: pathlib.Path, error: OSError) -> RunError:
   remedy = (
     'Free some space, then go on with --resume.'
-    if error.errno == errno.ENOSPC
+    if error.errno in (errno.ENOSPC, errno.EDQUOT)
     else 'What was written before is kept.'
   )
   return RunError(

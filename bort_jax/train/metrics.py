@@ -76,14 +76,12 @@ class MetricsLog:
       return
     _rewind(self._path, network, -1 if step is None else step)
     if importlib.util.find_spec('tensorboardX'):
-      from tensorboardX import SummaryWriter
+      from bort_jax.train.board import Board
 
-      self._board = SummaryWriter(
-        str(run_dir / 'tensorboard' / network), purge_step=step
-      )
+      self._board = Board(run_dir / 'tensorboard' / network, step)
 
   def close(self) -> None:
-    """Writes what TensorBoard has pending."""
+    """Closes TensorBoard's file."""
     if self._board is not None:
       self._board.close()
 
@@ -109,6 +107,8 @@ class MetricsLog:
     """Appends a line to timing.jsonl."""
     self._append(self._timing, [pace._asdict()])
     self._scalars(pace.step, {'images_per_second': pace.images_per_second})
+    if self._board is not None:
+      self._board.flush()
 
   def _append(self, path: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
     if not self._writes:
@@ -119,8 +119,7 @@ class MetricsLog:
 
   def _scalars(self, step: int, scalars: dict[str, float]) -> None:
     if self._board is not None:
-      for name, value in scalars.items():
-        self._board.add_scalar(name, value, step)
+      self._board.write(step, scalars)
 
 
 def read_metrics(

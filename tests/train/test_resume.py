@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 from bort_jax.train import TrainConfig, train
 from bort_jax.train.augment import Recipe
+from bort_jax.train.comparison import Listener
+from bort_jax.train.errors import PreemptedError, RunError
 
 SMALL = {
   'epochs': 2,
@@ -40,7 +43,7 @@ config = TrainConfig(
 )
 train(config, Loud())
 print('finished', flush=True)
-"""
+""".replace('{small}', repr(SMALL))
 
 
 def run(path, **options):
@@ -74,7 +77,6 @@ class Interrupt(Exception):
 
 def interrupted_at(path, network, step):
   """A run whose listener fails at a step, as a crash would."""
-  from bort_jax.train.comparison import Listener
 
   class Failing(Listener):
     def stepped(self, name, steps, pace):
@@ -113,6 +115,60 @@ def test_resuming_where_nothing_is_starts(tmp_path):
   assert list(comparison.fits) == ['bort']
 
 
+def test_sigterm_saves_and_a_resumed_run_ends_alike(uninterrupted, tmp_path):
+  class Preempted(Listener):
+    def stepped(self, network, steps, pace):
+      if network == 'adamw':
+        os.kill(os.getpid(), signal.SIGTERM)
+
+  path = tmp_path / 'run'
+  with pytest.raises(PreemptedError, match=f'--resume --run-dir {path}'):
+    train(TrainConfig(run_dir=path, **SMALL), Preempted())
+  assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+  comparison = run(path, resume=True)
+  assert_same_end(path, comparison, *uninterrupted)
+
+
+def test_other_settings_are_refused(uninterrupted):
+  path, _ = uninterrupted
+  before = metrics_of(path)
+  with pytest.raises(RunError, match='other settings: seed 0 to 1'):
+    run(path, resume=True, checkpoint_steps=1, seed=1)
+  assert metrics_of(path) == before
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=200k tmpfs "$DISK" || exit 9
+"$PYTHON" -c "$SCRIPT" "$DISK/run"
+mount -o remount,size=50m "$DISK"
+"$PYTHON" -c "$SCRIPT" "$DISK/run" && cp "$DISK/run/metrics.jsonl" "$DISK.copy"
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_nothing_is_lost(uninterrupted, tmp_path):
+  if shutil.which('unshare') is None:
+    pytest.skip('needs unshare, to mount a small disk')
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  process = subprocess.run(
+    ['unshare', '--map-root-user', '--mount', 'sh', '-c', FULL_DISK],
+    env={
+      **os.environ,
+      'DISK': str(disk),
+      'PYTHON': sys.executable,
+      'SCRIPT': SCRIPT,
+    },
+    capture_output=True,
+    text=True,
+  )
+  if process.returncode == 9 or 'unshare failed' in process.stderr:
+    pytest.skip('may not mount a small disk here')
+  assert 'No space left on device. Free some space' in process.stderr
+  assert process.stdout.endswith('finished\n'), process.stderr
+  assert (tmp_path / 'disk.copy').read_text() == metrics_of(uninterrupted[0])
+
+
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace(uninterrupted, tmp_path):
   expected_path, _ = uninterrupted
@@ -123,8 +179,7 @@ def test_twenty_kills_leave_no_trace(uninterrupted, tmp_path):
     'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'cache'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   }
-  small = repr(SMALL)
-  command = [sys.executable, '-c', SCRIPT.replace('{small}', small), str(path)]
+  command = [sys.executable, '-c', SCRIPT, str(path)]
   kills, delay = 0, 1.0
   for _ in range(3 * KILLS):
     with subprocess.Popen(

@@ -1,0 +1,51 @@
+"""TensorBoard's event file of one network."""
+
+import pathlib
+import time
+from collections.abc import Mapping
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+
+class Board:
+  """Writes scalars as they come, in the caller's thread.
+
+  A SummaryWriter would write in a thread of its own, and when the disk is full
+  that thread dies and leaves the run waiting for it.
+
+  Args:
+    directory: made if need be.
+    step: a resumed run's step: TensorBoard forgets what is beyond it.
+
+  Raises:
+    OSError: here and in ``write``, if nothing can be written.
+  """
+
+  def __init__(self, directory: pathlib.Path, step: int | None = None):
+    directory.mkdir(parents=True, exist_ok=True)
+    self._events = EventsWriter(str(directory / 'events'), f'.{step or 0}')
+    if step is not None:
+      start = SessionLog(status=SessionLog.START)
+      self._events.write_event(
+        Event(wall_time=time.time(), step=step, session_log=start)
+      )
+
+  def write(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Adds a value to each of the named curves."""
+    values = [
+      Summary.Value(tag=name, simple_value=value)
+      for name, value in scalars.items()
+    ]
+    self._events.write_event(
+      Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+    )
+
+  def flush(self) -> None:
+    """Puts what was written on the disk."""
+    self._events.flush()
+
+  def close(self) -> None:
+    """Flushes and closes the file."""
+    self._events.close()
