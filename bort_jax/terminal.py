@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from bort_jax import plots
+from bort_jax import plots, spectrum
 from bort_jax.configs import config_names, load_config
 from bort_jax.distributed import Processes, start_processes
 from bort_jax.train import TrainConfig, train
@@ -220,6 +220,14 @@ def comparison_table(comparison: Comparison) -> Table:
   return table
 
 
+def _cautions(findings: Sequence[spectrum.Finding]) -> list[str]:
+  """What is amiss, once for all the parameters of which it is said."""
+  parameters: dict[str, list[str]] = {}
+  for finding in findings:
+    parameters.setdefault(finding.message, []).append(finding.parameter)
+  return [f'{", ".join(p)}: {message}' for message, p in parameters.items()]
+
+
 def _number(value: float | None, spec: str) -> str:
   return '–' if value is None else format(value, spec)
 
@@ -240,8 +248,8 @@ class _ProgressBars(Listener, Progress):
 
   def started(self, start: Start) -> None:
     self.console.print(f'Writing to {start.run_dir}')
-    for finding in start.findings:
-      self.console.print(f'Caution: {finding}')
+    for caution in _cautions(start.findings):
+      self.console.print(f'Caution: {caution}')
     for network in start.networks:
       self._tasks_by_network[network] = self.add_task(
         plots.label_of(network), total=start.num_steps, status='compiling …'

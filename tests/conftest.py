@@ -1,6 +1,15 @@
 """Settings that surface dtype and shape mistakes early, for every test."""
 
+import atexit
 import os
+import shutil
+import tempfile
+
+# What several tests and the processes they start compile is compiled once.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp()
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
+  atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'])
 
 # Eight virtual devices, before jax starts: the parallel tests need them.
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')

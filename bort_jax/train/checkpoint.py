@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -39,11 +40,7 @@ class Checkpoints:
         preservation_policy=policies.AnyPreservationPolicy(
           [
             policies.LatestN(keep),
-            policies.BestN(
-              get_metric_fn=_accuracy,
-              n=1,
-              keep_checkpoints_without_metrics=False,
-            ),
+            policies.BestN(get_metric_fn=_accuracy, n=1),
           ]
         ),
       ),
@@ -76,7 +73,8 @@ class Checkpoints:
       facts: what must agree for the state to fit, as JSON.
       test_accuracy: by which the best checkpoint is known.
     """
-    metrics = {} if test_accuracy is None else {'test_accuracy': test_accuracy}
+    unknown = -math.inf  # never the best
+    accuracy = unknown if test_accuracy is None else test_accuracy
     with _system_errors():  # of this save, or of the one before
       saved = self._manager.save(
         step,
@@ -84,7 +82,7 @@ class Checkpoints:
           state=ocp.args.StandardSave(state._asdict()),
           facts=ocp.args.JsonSave(facts),
         ),
-        metrics=metrics or None,
+        metrics={'test_accuracy': accuracy},
         force=True,  # whatever step it is: orbax skips older ones in silence
       )
     if not saved:

@@ -1,5 +1,6 @@
 """Fitting one network, from its start or from where it stopped."""
 
+import contextlib
 import errno
 import pathlib
 import time
@@ -137,7 +138,7 @@ class Trainer:
     key = jax.random.key(self.config.seed)
     run = _Progress(self, checkpoints, log, steps, epochs, on_steps)
     batches = self.source.train(done)
-    with Preemption() as preemption:
+    with contextlib.closing(log), Preemption() as preemption:
       if not epochs:
         run.end_epoch(state)
       while done < self.num_steps:
@@ -156,7 +157,6 @@ class Trainer:
             f'Stopped by SIGTERM after step {done} of {self.num_steps} of'
             f' {self.name!r}; go on with --resume --run-dir {self.run_dir}.'
           )
-    log.close()
     seconds = time.perf_counter() - begin
     return Fit(self.network, state, steps, epochs, seconds)
 

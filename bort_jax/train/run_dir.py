@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from bort_jax.train.augment import Recipe
 from bort_jax.train.config import TrainConfig
@@ -49,8 +51,7 @@ def open_run_dir(config: TrainConfig) -> pathlib.Path:
     RunError: if it exists and is not to be resumed, was made with other
       settings, or cannot be made.
   """
-  name = f'{config.data}-{time.strftime("%Y%m%d-%H%M%S")}'
-  path = config.run_dir or pathlib.Path('runs') / name
+  path = config.run_dir or pathlib.Path('runs') / f'{config.data}-{_now()}'
   if jax.process_index() > 0:
     return path
   if config.resume and (path / 'config.json').exists():
@@ -67,6 +68,12 @@ def open_run_dir(config: TrainConfig) -> pathlib.Path:
       ' with --run-dir.'
     ) from None
   return path
+
+
+def _now() -> str:
+  """The time of the first process, the same on all."""
+  seconds = multihost_utils.broadcast_one_to_all(np.uint32(time.time()))
+  return time.strftime('%Y%m%d-%H%M%S', time.gmtime(int(seconds)))
 
 
 def read_config(run_dir: pathlib.Path) -> TrainConfig:

@@ -59,6 +59,12 @@ def test_the_newest_and_the_best_are_kept(tmp_path, keep, kept):
   np.testing.assert_array_equal(best.params['kernel'], np.full((3, 2), 2.0))
 
 
+def test_the_best_outlives_a_restart(tmp_path):
+  save(tmp_path, {1: 0.1, 2: 0.9, 3: 0.8})
+  save(tmp_path, {4: None, 5: 0.7})
+  assert steps_in(tmp_path) == [2, 5]
+
+
 def test_where_none_is_there_is_none(tmp_path):
   assert restore(tmp_path / 'new') is None
 

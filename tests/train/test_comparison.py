@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from bort_jax import cli, nn
+from bort_jax import cli, nn, spectrum, terminal
 from bort_jax.train import TrainConfig, train
 from bort_jax.train.errors import DivergedError, RunError
 from bort_jax.train.network import make_model
@@ -32,12 +32,16 @@ def lines(path):
   return [json.loads(line) for line in text.splitlines()]
 
 
+shares_a_run = pytest.mark.xdist_group('comparison')
+
+
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'soft'
   return path, run(path)
 
 
+@shares_a_run
 def test_the_constraint_is_what_differs(finished):
   _, comparison = finished
   adamw, bort, control = comparison.rows
@@ -50,6 +54,7 @@ def test_the_constraint_is_what_differs(finished):
   assert first[0] == first[1]
 
 
+@shares_a_run
 def test_the_run_directory_is_complete(finished):
   path, comparison = finished
   config = json.loads((path / 'config.json').read_text())
@@ -66,6 +71,7 @@ def test_the_run_directory_is_complete(finished):
   assert [row['network'] for row in results] == ['adamw', 'bort', 'untrained']
 
 
+@shares_a_run
 def test_the_checkpoint_holds_the_result(finished):
   path, comparison = finished
   directory = (path / 'checkpoints' / 'bort').absolute()
@@ -80,6 +86,7 @@ def test_the_checkpoint_holds_the_result(finished):
   )
 
 
+@shares_a_run
 def test_same_seed_same_result(finished, tmp_path):
   _, first = finished
   again = run(tmp_path / 'again')
@@ -204,6 +211,14 @@ def test_command_line_errors(arguments, code, capsys):
   else:
     assert exit_.value.code == code
     assert '--gamma' in capsys.readouterr().err
+
+
+def test_what_is_said_of_several_kernels_is_said_once():
+  finding = lambda name, message: spectrum.Finding(
+    name, 'decay_shift', 0.5, 1.0, message
+  )
+  found = [finding('a', 'too weak'), finding('b', 'odd'), finding('c', 'odd')]
+  assert terminal._cautions(found) == ['a: too weak', 'b, c: odd']
 
 
 def test_help_explains_every_setting(capsys):

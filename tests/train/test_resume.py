@@ -17,6 +17,8 @@ from bort_jax.train.augment import Recipe
 from bort_jax.train.comparison import Listener
 from bort_jax.train.errors import PreemptedError, RunError
 
+pytestmark = pytest.mark.xdist_group('resume')  # they share one whole run
+
 SMALL = {
   'epochs': 2,
   'batch_size': 128,
@@ -174,16 +176,11 @@ def test_twenty_kills_leave_no_trace(uninterrupted, tmp_path):
   expected_path, _ = uninterrupted
   path = tmp_path / 'run'
   rng = random.Random(0)
-  environment = {
-    **os.environ,
-    'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'cache'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-  }
   command = [sys.executable, '-c', SCRIPT, str(path)]
   kills, delay = 0, 1.0
   for _ in range(3 * KILLS):
     with subprocess.Popen(
-      command, stdout=subprocess.PIPE, text=True, env=environment
+      command, stdout=subprocess.PIPE, text=True
     ) as process:
       assert process.stdout is not None
       first = process.stdout.readline()
