@@ -354,11 +354,7 @@ TABLES = {
   'Haiku': (HAIKU, HAIKU_OTHERS),
   'Equinox': (EQUINOX, EQUINOX_OTHERS),
 }
-# One worker for each framework: it loads the network once.
-frameworks = pytest.mark.parametrize(
-  'framework',
-  [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in LOADERS],
-)
+frameworks = pytest.mark.parametrize('framework', LOADERS)
 
 
 def tables(framework) -> Any:

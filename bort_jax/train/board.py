@@ -3,10 +3,15 @@
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto import event_pb2, summary_pb2
+
+# Made by protobuf when they are imported.
+Event: Any = getattr(event_pb2, 'Event')  # noqa: B009
+SessionLog: Any = getattr(event_pb2, 'SessionLog')  # noqa: B009
+Summary: Any = getattr(summary_pb2, 'Summary')  # noqa: B009
 
 
 class Board:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -102,46 +102,62 @@ class Checkpoints:
     return self._manager.best_step()
 
   def restore(
-    self, abstract: TrainState, facts: dict[str, Any], step: int | None = None
+    self,
+    abstract: TrainState,
+    facts: dict[str, Any],
+    step: int | None = None,
+    *,
+    sets_aside: bool = False,
   ) -> TrainState | None:
     """The newest checkpoint that can be read, or None if there is none.
-
-    A damaged one is set aside, so that its step can be saved again.
 
     Args:
       abstract: shapes, dtypes and shardings of the state.
       facts: as saved.
       step: which checkpoint; by default the newest.
+      sets_aside: whether those that cannot be read are moved to
+        ``NAME-damaged`` when an older one can, so that their steps can be
+        saved again.
 
     Returns:
       The state.
 
     Raises:
-      RunError: if the checkpoint is of another network, or all are damaged.
+      RunError: if the checkpoint is of another network, or none can be read.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     if step is not None:
       steps = [step]
+    problems = {}
     for candidate in steps:
       self._check_facts(candidate, facts)
       try:
-        return self._restore(candidate, abstract)
+        state = self._restore(candidate, abstract)
       except Exception as error:  # whatever the storage raises
-        problem = str(error).splitlines()[0]
-        _log.warning(
-          'Checkpoint %d in %s cannot be read (%s); trying an older one.',
-          candidate,
-          self.directory,
-          problem,
-        )
-        if step is None:
-          self._set_aside(candidate)
-    if steps:
+        problems[candidate] = str(error).splitlines()[0]
+        continue
+      self._report(problems, candidate)
+      if sets_aside:
+        self._set_aside(problems)
+      return state
+    if problems:
       raise RunError(
         f'No checkpoint in {self.directory} can be read (steps'
-        f' {", ".join(map(str, steps))}). Train anew in another --run-dir.'
+        f' {", ".join(map(str, steps))}); the newest: {problems[steps[0]]}'
+        ' Nothing was changed. Put the checkpoints right, or train anew in'
+        ' another --run-dir.'
       )
     return None
+
+  def _report(self, problems: dict[int, str], restored: int) -> None:
+    for step, problem in problems.items():
+      _log.warning(
+        'Checkpoint %d in %s cannot be read (%s); used that of step %d.',
+        step,
+        self.directory,
+        problem,
+        restored,
+      )
 
   def _restore(self, step: int, abstract: TrainState) -> TrainState:
     restored = self._manager.restore(
@@ -169,12 +185,13 @@ class Checkpoints:
         ' settings it was made with, or another --run-dir.'
       )
 
-  def _set_aside(self, step: int) -> None:
-    damaged = self.directory / str(step)
-    if jax.process_index() == 0 and damaged.exists():
-      aside = self.directory.with_name(f'{self.directory.name}-damaged')
-      aside.mkdir(exist_ok=True)
-      damaged.rename(aside / f'{step}-{len(list(aside.iterdir()))}')
+  def _set_aside(self, steps: Iterable[int]) -> None:
+    aside = self.directory.with_name(f'{self.directory.name}-damaged')
+    for step in steps:
+      if jax.process_index() == 0:
+        aside.mkdir(exist_ok=True)
+        damaged = self.directory / str(step)
+        damaged.rename(aside / f'{step}-{len(list(aside.iterdir()))}')
     self._manager.reload()
 
 

@@ -11,11 +11,13 @@ import numpy as np
 from bort_jax import spectrum
 from bort_jax.nn import SimpleCNN
 from bort_jax.train.config import TrainConfig
-from bort_jax.train.loop import Fit, Trainer
+from bort_jax.train.kernels import largest_error
+from bort_jax.train.loop import Evaluate, Fit, Trainer, make_evaluate
 from bort_jax.train.metrics import Pace, Step
 from bort_jax.train.network import Network, make_model, make_network
 from bort_jax.train.optimizer import make_optimizer
 from bort_jax.train.parallel import Parallel, make_parallel
+from bort_jax.train.preemption import Preemption
 from bort_jax.train.reconstruction import (
   ReconstructionError,
   reconstruct,
@@ -112,18 +114,24 @@ def train(config: TrainConfig, listener: Listener | None = None) -> Comparison:
     name: make_optimizer(config, num_steps, constrained)
     for name, constrained in config.networks.items()
   }
-  findings = _findings(config, network)
+  evaluate = make_evaluate(network, source, parallel)
+  findings = _findings(config, network, parallel)
   run_dir = open_run_dir(config)
   listener.started(Start(run_dir, tuple(optimizers), num_steps, findings))
   trainers = {
-    name: Trainer(name, network, tx, source, parallel, config, run_dir)
+    name: Trainer(
+      name, network, tx, source, parallel, evaluate, config, run_dir
+    )
     for name, tx in optimizers.items()
   }
-  fits = {
-    name: trainer.fit(partial(listener.stepped, name))
-    for name, trainer in trainers.items()
-  }
-  comparison = _compare(run_dir, network, source, config, trainers, fits)
+  with Preemption() as preemption:
+    fits = {
+      name: trainer.fit(partial(listener.stepped, name), preemption)
+      for name, trainer in trainers.items()
+    }
+  comparison = _compare(
+    run_dir, network, source, config, parallel, evaluate, fits
+  )
   if jax.process_index() == 0:
     table = json.dumps([row._asdict() for row in comparison.rows], indent=2)
     (run_dir / 'results.json').write_text(table + '\n')
@@ -146,11 +154,11 @@ def network_of(
 
 
 def _findings(
-  config: TrainConfig, network: Network
+  config: TrainConfig, network: Network, parallel: Parallel
 ) -> tuple[spectrum.Finding, ...]:
   if config.constraint != 'soft' or config.optimizer == 'lamb':
     return ()
-  params, _ = jax.jit(network.init)()
+  params, _ = parallel.init(network.init)
   return spectrum.check(
     params,
     config.learning_rate,
@@ -167,30 +175,28 @@ def _compare(
   network: Network,
   source: Source,
   config: TrainConfig,
-  trainers: dict[str, Trainer],
+  parallel: Parallel,
+  evaluate: Evaluate,
   fits: dict[str, Fit],
 ) -> Comparison:
   # Bort is trained first, for its settings can fail, and stands last.
   weights = {
-    name: (fit.params, fit.state.stats) for name, fit in reversed(fits.items())
+    name: (fit.params, fit.stats) for name, fit in reversed(fits.items())
   }
   if len(fits) > 1:
-    params, stats = jax.jit(network.init)()
-    weights[CONTROL] = (
-      spectrum.polish(params, amplitude=config.amplitude),
-      stats,
-    )
-  evaluate = next(iter(trainers.values())).evaluate
-  pictures = to_unit_range(source.pictures(_PICTURES))
-  results, errors = _reconstructions(network, weights, pictures)
+    params, stats = parallel.init(network.init)
+    polish = partial(spectrum.polish, amplitude=config.amplitude)
+    weights[CONTROL] = jax.jit(polish)(params), stats
+  pictures, results, errors = _reconstructions(network, weights, source)
   rows = []
   for name, (params, stats) in weights.items():
-    off = spectrum.orthogonality_error(params, amplitude=config.amplitude)
     error = errors.get(name)
     row = Row(
       name,
-      evaluate(params, stats)[1],
-      max(map(float, jax.tree.leaves(off))),
+      fits[name].epochs[-1].test_accuracy
+      if name in fits
+      else evaluate(params, stats)[1],
+      largest_error(params, config.amplitude),
       None if error is None else float(error.raw.mean()),
       None if error is None else float(error.scale_fitted.mean()),
       fits[name].seconds if name in fits else 0.0,
@@ -207,11 +213,12 @@ def _compare(
   )
 
 
-def _reconstructions(network: Network, weights, pictures):
-  """What each network reconstructs, and the errors, by name."""
+def _reconstructions(network: Network, weights, source: Source):
+  """Some pictures, what each network makes of them, and the errors, by name."""
   abstract = jax.eval_shape(network.init)
   if not isinstance(network.merge(*abstract), SimpleCNN):
-    return {}, {}
+    return np.zeros((0, *source.image_shape)), {}, {}
+  pictures = to_unit_range(source.pictures(_PICTURES))
 
   @jax.jit
   def run_back(params, stats):
@@ -224,4 +231,4 @@ def _reconstructions(network: Network, weights, pictures):
     name: reconstruction_error(pictures, result)
     for name, result in results.items()
   }
-  return results, errors
+  return pictures, results, errors

@@ -101,19 +101,14 @@ def _load_digits() -> Dataset:
 
 def _load_tfds(name: str, data_dir: str | pathlib.Path | None) -> Dataset:
   builder = prepared.open_set(name, data_dir)
-  features, splits = builder.info.features, builder.info.splits
+  features = builder.info.features
   if None in features['image'].shape:
     raise DataError(
       f'The pictures of data set {name!r} differ in size'
       f' ({features["image"].shape}), and only pictures of one size are held in'
-      ' memory. Stream it: bort_jax.train.stream.ImageStream.'
+      ' memory. Stream it: give --image-size (image_size=).'
     )
-  if 'train' not in splits or not {'test', 'validation'} & set(splits):
-    raise DataError(
-      f'Data set {name!r} cannot be used: its splits are {", ".join(splits)},'
-      ' and train and test (or validation) are needed.'
-    )
-  test = 'test' if 'test' in splits else 'validation'
+  test = prepared.evaluation_split(builder)
   prepared.check_splits(builder, ('train', test))
   return Dataset(
     name,

@@ -4,26 +4,23 @@ import contextlib
 import errno
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bort_jax import spectrum
-from bort_jax.selection import path_name
 from bort_jax.train.checkpoint import Checkpoints
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.divergence import check_losses, check_params
 from bort_jax.train.errors import PreemptedError, RunError
+from bort_jax.train.kernels import measure_kernels
 from bort_jax.train.metrics import (
   Epoch,
   MetricsLog,
   Pace,
-  Spread,
   Step,
   read_metrics,
 )
@@ -37,9 +34,12 @@ from bort_jax.train.step import (
   StepOptions,
   TrainState,
   evaluation_step,
-  init_state,
+  first_state,
   train_step,
 )
+
+# params, stats -> mean loss, accuracy
+Evaluate: TypeAlias = Callable[[Any, Any], tuple[float, float]]
 
 _LOOK_EVERY = 20  # steps between two looks at the metrics, which wait for them
 
@@ -48,15 +48,11 @@ class Fit(NamedTuple):
   """A fitted network and how it came about."""
 
   network: Network
-  state: TrainState
+  params: Any  # with which it is evaluated: the average, where there is one
+  stats: Any  # likewise
   steps: list[Step]
   epochs: list[Epoch]
   seconds: float  # of training, compilation included; of this process alone
-
-  @property
-  def params(self) -> Any:
-    """The parameters it is evaluated with."""
-    return evaluated_params(self.state)
 
 
 class Trainer:
@@ -68,6 +64,7 @@ class Trainer:
     tx: its optimizer.
     source: the data.
     parallel: the devices.
+    evaluate: of :func:`make_evaluate`; may be shared.
     config: the settings.
     run_dir: where to write.
   """
@@ -79,6 +76,7 @@ class Trainer:
     tx: optax.GradientTransformation,
     source: Source,
     parallel: Parallel,
+    evaluate: Evaluate,
     config: TrainConfig,
     run_dir: pathlib.Path,
   ):
@@ -91,24 +89,22 @@ class Trainer:
       None if ema is None else ema ** (1 / config.accumulate),
       parallel.axis_name,
     )
-    self.start = partial(init_state, network, tx, ema is not None)
+    self.start = partial(first_state, tx, ema is not None)
     self.step = parallel.step(partial(train_step, network, tx, options))
-    self.evaluate = partial(
-      evaluate,
-      parallel.evaluation(
-        partial(evaluation_step, network, parallel.axis_name)
-      ),
-      source,
-      parallel,
-    )
+    self.evaluate = evaluate
     self.num_steps = config.num_epochs * source.steps_per_epoch
     self.facts = checkpoint_facts(config, source)
 
-  def fit(self, on_steps: Callable[[list[Step], Pace], None]) -> Fit:
+  def fit(
+    self,
+    on_steps: Callable[[list[Step], Pace], None],
+    preemption: Preemption,
+  ) -> Fit:
     """Trains to the end, and writes metrics and checkpoints as it goes.
 
     Args:
       on_steps: called every few steps with what is known of them.
+      preemption: the word to stop; its context is entered.
 
     Returns:
       The fitted network.
@@ -123,22 +119,22 @@ class Trainer:
       with Checkpoints(
         self.run_dir / 'checkpoints' / self.name, self.config.keep
       ) as checkpoints:
-        return self._fit(checkpoints, on_steps)
+        return self._fit(checkpoints, on_steps, preemption)
     except (jax.errors.JaxRuntimeError, TimeoutError) as error:
-      if jax.process_count() == 1:
+      if jax.process_count() == 1 or 'RESOURCE_EXHAUSTED' in str(error):
         raise
       raise _lost_process_error(self.run_dir, error) from None
     except OSError as error:
-      raise _write_error(self.run_dir, error) from None
+      raise _system_error(self.run_dir, error) from None
 
-  def _fit(self, checkpoints, on_steps) -> Fit:
+  def _fit(self, checkpoints, on_steps, preemption) -> Fit:
     begin = time.perf_counter()
     state, log, steps, epochs = self._open(checkpoints)
     done = int(state.step)
     key = jax.random.key(self.config.seed)
     run = _Progress(self, checkpoints, log, steps, epochs, on_steps)
     batches = self.source.train(done)
-    with contextlib.closing(log), Preemption() as preemption:
+    with contextlib.closing(log):
       if not epochs:
         run.end_epoch(state)
       while done < self.num_steps:
@@ -146,7 +142,7 @@ class Trainer:
         state, metrics = self.step(state, *batch, key)
         done += 1
         run.add(metrics, done)
-        stops = preemption.stops_at(done) and done < self.num_steps
+        stops = preemption.stops()
         if done % self.source.steps_per_epoch == 0:
           run.end_epoch(state)
         elif stops or self._saves_at(done):
@@ -158,19 +154,25 @@ class Trainer:
             f' {self.name!r}; go on with --resume --run-dir {self.run_dir}.'
           )
     seconds = time.perf_counter() - begin
-    return Fit(self.network, state, steps, epochs, seconds)
+    return Fit(self.network, *evaluated(state), steps, epochs, seconds)
 
   def _open(self, checkpoints: Checkpoints):
     """The state, the log and the history to start with."""
     writes = jax.process_index() == 0
     if self.config.resume:
-      abstract = self.parallel.abstract(self.start)
-      state = checkpoints.restore(abstract, self.facts)
+      state = checkpoints.restore(
+        self.abstract_state(), self.facts, sets_aside=True
+      )
       if state is not None:
         log = MetricsLog(self.run_dir, self.name, int(state.step), writes)
         return state, log, *read_metrics(self.run_dir, self.name)
     log = MetricsLog(self.run_dir, self.name, None, writes)
-    return self.parallel.init(self.start), log, [], []
+    weights = self.parallel.init(self.network.init)
+    return self.parallel.init(self.start, *weights), log, [], []
+
+  def abstract_state(self) -> TrainState:
+    """Shapes, dtypes and shardings of the state."""
+    return self.parallel.abstract(lambda: self.start(*self.network.init()))
 
   def _saves_at(self, step: int) -> bool:
     every = self.config.checkpoint_steps
@@ -190,15 +192,18 @@ class _Progress:
   def add(self, metrics: Metrics, done: int) -> None:
     self.pending.append(metrics)
     self.done = done
-    if len(self.pending) == _LOOK_EVERY:
-      self.look()
+    # Those of the last steps are left to be computed meanwhile.
+    if len(self.pending) == 2 * _LOOK_EVERY:
+      self.look(_LOOK_EVERY)
 
-  def look(self) -> None:
-    """Waits for the pending metrics, and writes and tells them."""
+  def look(self, count: int | None = None) -> None:
+    """Waits for the first pending metrics, or all; writes and tells them."""
     if not self.pending:
       return
-    losses, accuracies = jax.device_get(tuple(zip(*self.pending, strict=True)))
+    looked_at = self.pending[:count]
     first = self.done - len(self.pending) + 1
+    self.pending = self.pending[len(looked_at) :]
+    losses, accuracies = jax.device_get(tuple(zip(*looked_at, strict=True)))
     new = [
       Step(first + i, float(loss), float(accuracy))
       for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
@@ -206,8 +211,8 @@ class _Progress:
     now = time.perf_counter()
     seconds = (now - self.since) / len(new)
     rate = self.trainer.config.batch_size / seconds
-    pace = Pace(self.done, seconds, rate, _peak_bytes())
-    self.since, self.pending = now, []
+    pace = Pace(new[-1].step, seconds, rate, _peak_bytes())
+    self.since = now
     self.steps += new
     self.log.write_steps([step for step in new if np.isfinite(step.loss)])
     self.log.write_pace(pace)
@@ -217,9 +222,9 @@ class _Progress:
   def end_epoch(self, state: TrainState) -> None:
     self._settle(state)
     trainer = self.trainer
-    params = evaluated_params(state)
+    params, stats = evaluated(state)
     number = self.done // trainer.source.steps_per_epoch
-    loss, accuracy = trainer.evaluate(params, state.stats)
+    loss, accuracy = trainer.evaluate(params, stats)
     measured = number % trainer.config.measure_every == 0
     kernels = (
       measure_kernels(params, trainer.config.amplitude) if measured else {}
@@ -242,25 +247,28 @@ class _Progress:
     )
 
 
-def evaluated_params(state: TrainState) -> Any:
-  """The average of the parameters where there is one, else the parameters."""
-  return state.params if state.ema is None else state.ema
+def evaluated(state: TrainState) -> tuple[Any, Any]:
+  """Parameters and statistics: their averages where there are, else as is."""
+  return (state.params, state.stats) if state.ema is None else state.ema
 
 
-def evaluate(
-  count: Callable[..., Counts],
-  source: Source,
-  parallel: Parallel,
-  params: Any,
-  stats: Any,
-) -> tuple[float, float]:
+def make_evaluate(
+  network: Network, source: Source, parallel: Parallel
+) -> Evaluate:
   """Mean loss and accuracy over the test pictures, each counted once."""
-  counts = [
-    count(params, stats, *parallel.batch(*batch)) for batch in source.test()
-  ]
-  sums = [np.sum(x, dtype=np.float64) for x in zip(*counts, strict=True)]
-  loss, correct, pictures = sums
-  return float(loss / pictures), float(correct / pictures)
+  count = parallel.evaluation(
+    partial(evaluation_step, network, parallel.axis_name)
+  )
+
+  def evaluate(params, stats):
+    counts: list[Counts] = [
+      count(params, stats, *parallel.batch(*batch)) for batch in source.test()
+    ]
+    sums = [np.sum(x, dtype=np.float64) for x in zip(*counts, strict=True)]
+    loss, correct, pictures = sums
+    return float(loss / pictures), float(correct / pictures)
+
+  return evaluate
 
 
 def checkpoint_facts(config: TrainConfig, source: Source) -> dict[str, Any]:
@@ -271,27 +279,6 @@ def checkpoint_facts(config: TrainConfig, source: Source) -> dict[str, Any]:
     'image_shape': list(source.image_shape),
     'num_classes': source.num_classes,
   }
-
-
-def measure_kernels(params: Any, amplitude: float) -> dict[str, Spread]:
-  """The spread of every kernel's singular values, by its path."""
-  spreads = jax.device_get(_spreads(params, amplitude))
-  return {path: Spread(*map(float, spread)) for path, spread in spreads.items()}
-
-
-@partial(jax.jit, static_argnums=1)
-def _spreads(params: Any, amplitude: float) -> dict[str, tuple[jax.Array, ...]]:
-  errors = spectrum.orthogonality_error(params, amplitude=amplitude)
-  error_of = dict(_by_path(errors))
-  return {
-    path: (values.min(), jnp.median(values), values.max(), error_of[path])
-    for path, values in _by_path(spectrum.singular_values(params))
-  }
-
-
-def _by_path(tree: Any) -> Iterator[tuple[str, jax.Array]]:
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    yield path_name(path), leaf
 
 
 def _peak_bytes() -> int | None:
@@ -307,12 +294,10 @@ def _lost_process_error(run_dir: pathlib.Path, error: Exception) -> RunError:
   )
 
 
-def _write_error(run_dir: pathlib.Path, error: OSError) -> RunError:
-  remedy = (
-    'Free some space, then go on with --resume.'
-    if error.errno in (errno.ENOSPC, errno.EDQUOT)
-    else 'What was written before is kept.'
-  )
+def _system_error(run_dir: pathlib.Path, error: OSError) -> RunError:
+  is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+  remedy = 'Free some space' if is_full else 'Put it right'
   return RunError(
-    f'The run in {run_dir} cannot be written: {error.strerror}. {remedy}'
+    f'The run in {run_dir} has stopped: {error}. {remedy}, then go on with'
+    ' --resume.'
   )

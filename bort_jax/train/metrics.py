@@ -74,7 +74,8 @@ class MetricsLog:
     self._board = None
     if not writes:
       return
-    _rewind(self._path, network, -1 if step is None else step)
+    for path in (self._path, self._timing):
+      _rewind(path, network, -1 if step is None else step)
     if importlib.util.find_spec('tensorboardX'):
       from bort_jax.train.board import Board
 
@@ -135,7 +136,7 @@ def read_metrics(
     The steps and the epochs in order.
   """
   steps, epochs = [], []
-  for line in _lines(run_dir / 'metrics.jsonl'):
+  for line in read_lines(run_dir / 'metrics.jsonl'):
     if line.pop('network') != network:
       continue
     if 'epoch' in line:
@@ -146,14 +147,15 @@ def read_metrics(
   return steps, epochs
 
 
-def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+  """The rows of a file of JSON lines, without a last one that was cut off."""
   if not path.exists():
     return
   for line in path.read_text().splitlines():
     try:
       yield json.loads(line)
     except json.JSONDecodeError:
-      return  # the last line, cut off when the process was killed
+      return
 
 
 def _rewind(path: pathlib.Path, network: str, step: int) -> None:
@@ -162,7 +164,7 @@ def _rewind(path: pathlib.Path, network: str, step: int) -> None:
     return
   kept = [
     json.dumps(line) + '\n'
-    for line in _lines(path)
+    for line in read_lines(path)
     if line['network'] != network or line['step'] <= step
   ]
   partial = path.with_suffix('.partial')

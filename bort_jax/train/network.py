@@ -115,7 +115,7 @@ def make_model(
     if 'axis_name' in accepted and axis_name is not None:
       options['axis_name'] = axis_name
     options |= _parse_options(config, accepted)
-    return nn.create(
+    model = nn.create(
       config.model,
       image_shape=image_shape,
       num_classes=num_classes,
@@ -124,6 +124,16 @@ def make_model(
     )
   except (TypeError, ValueError) as error:
     raise RunError(f'Network {config.model!r}: {error}') from None
+  if config.optimizer == 'sgd':
+    _slow_logit_scales(model)
+  return model
+
+
+def _slow_logit_scales(model: nnx.Module) -> None:
+  """Learning-rate multiplier 1: SGD needs none, and 30² would overshoot."""
+  for _, module in nnx.iter_modules(model):
+    if isinstance(module, nn.LogitScale):
+      module.multiplier = 1.0
 
 
 def _options_of(network: Callable[..., nnx.Module]) -> list[str]:

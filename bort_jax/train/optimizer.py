@@ -59,6 +59,11 @@ def make_optimizer(
     options |= {'amplitude': config.amplitude, 'mode': config.mode}
   if config.optimizer == 'sgd':
     options['momentum'] = config.momentum
+  if config.accumulate > num_steps:
+    raise RunError(
+      f'accumulate {config.accumulate} is more than all {num_steps} steps: the'
+      ' weights would never change. Lower --accumulate.'
+    )
   rate = schedule(config, num_steps // config.accumulate)
   gamma = config.gamma if soft else 0.0
   make = partial(_MAKERS[config.optimizer], rate, gamma, **options)

@@ -6,6 +6,7 @@ axis name. Under ``pmap`` each device runs the step on its part, and averages
 over the axis ``batch`` make it one.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -30,8 +31,8 @@ class Parallel(Protocol):
     """Of a pmap, over which the step averages."""
     ...
 
-  def init(self, fn: Callable[[], Any]) -> Any:
-    """Runs ``fn`` where its result, a training state, is to lie."""
+  def init(self, fn: Callable[..., Any], *args: Any) -> Any:
+    """Runs ``fn`` where its result, weights or a training state, is to lie."""
     ...
 
   def abstract(self, fn: Callable[[], Any]) -> Any:
@@ -93,16 +94,27 @@ def make_parallel(config: TrainConfig) -> Parallel:
       ' Choose a divisor, or another number of --devices.'
     )
   if config.parallel == 'pmap':
+    _check_pairs(config, count)
     return PmapParallel(devices[:count])
   return MeshParallel(devices[:count], config.fsdp)
+
+
+def _check_pairs(config: TrainConfig, count: int) -> None:
+  mixes = config.augment.mixup or config.augment.cutmix
+  if mixes and config.batch_size // count % 2:
+    raise RunError(
+      f'mixup and cutmix pair the pictures of a device: batch_size'
+      f' {config.batch_size} gives each of {count} devices an odd number. Make'
+      f' it a multiple of {2 * count}, or leave out --parallel pmap.'
+    )
 
 
 class MeshParallel:
   """One program over a mesh (data, fsdp), partitioned by the compiler.
 
-  With ``fsdp`` above one, parameters and all that is shaped like them are
-  sharded, kernels along a fan-in axis: there the Gram matrix of the constraint
-  is summed over the shards, and no weight is gathered for it.
+  With ``fsdp`` above one, kernels and all that is shaped like them are sharded
+  along an axis of their larger side: there the constraint's Gram matrix, that
+  of the smaller side, is summed over the shards, and no weight is gathered.
   """
 
   axis_name = None
@@ -118,9 +130,10 @@ class MeshParallel:
     self.replicated = NamedSharding(self.mesh, P())
     self.rows = NamedSharding(self.mesh, P(('data', 'fsdp')))
 
-  def init(self, fn):
+  def init(self, fn, *args):
     """Runs ``fn`` with its result sharded."""
-    return jax.jit(fn, out_shardings=self._shardings(jax.eval_shape(fn)))()
+    shardings = self._shardings(jax.eval_shape(fn, *args))
+    return jax.jit(fn, out_shardings=shardings)(*args)
 
   def abstract(self, fn):
     """Shapes, dtypes and shardings of :meth:`init`."""
@@ -167,22 +180,35 @@ class MeshParallel:
 
 
 class PmapParallel:
-  """One program per device; the state is the same on all of them."""
+  """One program per device; the state is the same on all of them.
+
+  Dropout and stochastic depth are drawn by each device, so networks that have
+  them train like those of one device, but not to the same numbers.
+  """
 
   axis_name = 'batch'
 
   def __init__(self, devices: list[Any]):
     self.num_devices = len(devices)
     self.devices = devices
+    mesh = jax.make_mesh(
+      (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
+    )
+    self.replicated = NamedSharding(mesh, P())
     self.local = jax.local_device_count() * len(devices) // jax.device_count()
 
-  def init(self, fn):
-    """Runs ``fn`` on one device; the first step spreads its result."""
-    return jax.jit(fn)()
+  def init(self, fn, *args):
+    """Runs ``fn`` with its result on every device."""
+    return jax.jit(fn, out_shardings=self.replicated)(*args)
 
   def abstract(self, fn):
-    """Shapes and dtypes of :meth:`init`."""
-    return jax.eval_shape(fn)
+    """Shapes, dtypes and shardings of :meth:`init`."""
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=self.replicated
+      ),
+      jax.eval_shape(fn),
+    )
 
   def batch(self, *arrays):
     """Gives each device of this process its rows, on a leading axis."""
@@ -212,8 +238,9 @@ class PmapParallel:
 def sharded_axis(path: str, x: Any, shards: int) -> int | None:
   """The axis of a parameter that is sharded, or None.
 
-  The longest fan-in axis of a kernel that the shards divide; of other
-  parameters, and of kernels without such an axis, none: they are small.
+  The longest axis that the shards divide of the larger side, fan-in or fan-out,
+  of a kernel; of other parameters, and of kernels without such an axis, none:
+  they are small.
 
   Examples:
     >>> import jax
@@ -226,5 +253,7 @@ def sharded_axis(path: str, x: Any, shards: int) -> int | None:
   axes = default_rule(path, x)
   if shards == 1 or axes is None:
     return None
-  fitting = [axis for axis in axes.in_axes if x.shape[axis] % shards == 0]
+  size = lambda side: math.prod(x.shape[axis] for axis in side)
+  larger = max(axes.in_axes, axes.out_axes, key=size)
+  fitting = [axis for axis in larger if x.shape[axis] % shards == 0]
   return max(fitting, key=lambda axis: x.shape[axis], default=None)

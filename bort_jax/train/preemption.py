@@ -18,6 +18,7 @@ class Preemption:
   def __init__(self):
     self._has_come = False
     self._previous = None
+    self._asked = 0
 
   def __enter__(self) -> 'Preemption':
     if jax.process_count() == 1:
@@ -35,11 +36,12 @@ class Preemption:
     if self._previous is not None:
       signal.signal(signal.SIGTERM, self._previous)
 
-  def stops_at(self, step: int) -> bool:
-    """Whether to save and stop after this step."""
+  def stops(self) -> bool:
+    """Whether to save and stop after this step; all processes ask at each."""
     if jax.process_count() == 1:
       return self._has_come
-    return multihost_utils.reached_preemption_sync_point(step)
+    self._asked += 1  # never less than before, in whichever network
+    return multihost_utils.reached_preemption_sync_point(self._asked)
 
   def _note(self, number: int, frame: FrameType | None) -> None:
     del number, frame

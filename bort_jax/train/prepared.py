@@ -96,6 +96,39 @@ def open_set(name: str, data_dir: str | os.PathLike[str] | None = None) -> Any:
   return builder
 
 
+def evaluation_split(builder: Any) -> str:
+  """The split to evaluate on: test, else validation.
+
+  Args:
+    builder: of :func:`open_set`.
+
+  Returns:
+    ``'test'`` if its labels are public, else ``'validation'``: those of
+    ImageNet's test pictures are all −1.
+
+  Raises:
+    DataError: if there is no such split, or none to train on.
+  """
+  splits = builder.info.splits
+  if 'train' not in splits or not {'test', 'validation'} & set(splits):
+    raise DataError(
+      f'Data set {builder.info.name!r} cannot be used: its splits are'
+      f' {", ".join(splits)}, and train and test (or validation) are needed.'
+    )
+  if 'validation' not in splits:
+    return 'test'
+  return 'test' if 'test' in splits and _labelled(builder) else 'validation'
+
+
+def _labelled(builder: Any) -> bool:
+  import tensorflow_datasets as tfds
+
+  check_splits(builder, ['test'])
+  undecoded = {'image': tfds.decode.SkipDecoding()}
+  test = builder.as_data_source(split='test', decoders=undecoded)
+  return test[0]['label'] >= 0
+
+
 def check_splits(builder: Any, splits: Iterable[str]) -> None:
   """Checks that splits are there and their files complete.
 

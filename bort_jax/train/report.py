@@ -1,19 +1,20 @@
 """What finished or stopped runs have to say."""
 
-import json
+import dataclasses
+import math
 import pathlib
 from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
-from bort_jax import spectrum
 from bort_jax.train.checkpoint import Checkpoints
 from bort_jax.train.comparison import network_of
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
-from bort_jax.train.loop import Trainer
-from bort_jax.train.metrics import Epoch, Step, read_metrics
+from bort_jax.train.kernels import largest_error
+from bort_jax.train.loop import Trainer, evaluated, make_evaluate
+from bort_jax.train.metrics import Epoch, Step, read_lines, read_metrics
 from bort_jax.train.optimizer import make_optimizer
 from bort_jax.train.parallel import make_parallel
 from bort_jax.train.run_dir import read_config
@@ -70,9 +71,11 @@ def evaluate_run(
   Raises:
     RunError: if there is no checkpoint, or it cannot be used.
   """
+  config = _on_this_machine(config)
   assert config.run_dir is not None
   parallel, source = make_parallel(config), make_source(config)
   network = network_of(config, source, parallel)
+  evaluate = make_evaluate(network, source, parallel)
   num_steps = config.num_epochs * source.steps_per_epoch
   found = []
   for name, constrained in config.networks.items():
@@ -81,22 +84,26 @@ def evaluate_run(
       continue
     tx = make_optimizer(config, num_steps, constrained)
     trainer = Trainer(
-      name, network, tx, source, parallel, config, config.run_dir
+      name, network, tx, source, parallel, evaluate, config, config.run_dir
     )
-    abstract = parallel.abstract(trainer.start)
     with Checkpoints(directory, config.keep) as checkpoints:
       step = checkpoints.best() if which == 'best' else None
-      state = checkpoints.restore(abstract, trainer.facts, step)
+      state = checkpoints.restore(trainer.abstract_state(), trainer.facts, step)
     if state is None:
       continue
-    params = state.params if state.ema is None else state.ema
-    loss, accuracy = trainer.evaluate(params, state.stats)
-    off = spectrum.orthogonality_error(params, amplitude=config.amplitude)
-    worst = max(map(float, jax.tree.leaves(off)))
+    params, stats = evaluated(state)
+    loss, accuracy = evaluate(params, stats)
+    worst = largest_error(params, config.amplitude)
     found.append(Evaluation(name, int(state.step), loss, accuracy, worst))
   if not found:
     raise RunError(f'The run in {config.run_dir} has no checkpoint.')
   return found
+
+
+def _on_this_machine(config: TrainConfig) -> TrainConfig:
+  """The settings with as many of these devices as divide the batch."""
+  devices = math.gcd(config.batch_size, jax.device_count())
+  return dataclasses.replace(config, parallel='jit', fsdp=1, devices=devices)
 
 
 def read_runs(run_dirs: list[pathlib.Path]) -> list[History]:
@@ -125,9 +132,6 @@ def read_runs(run_dirs: list[pathlib.Path]) -> list[History]:
 
 
 def _median_pace(run_dir: pathlib.Path, network: str) -> float | None:
-  path = run_dir / 'timing.jsonl'
-  if not path.exists():
-    return None
-  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  rows = read_lines(run_dir / 'timing.jsonl')
   rates = [r['images_per_second'] for r in rows if r['network'] == network]
   return float(np.median(rates)) if rates else None

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from bort_jax.train.errors import RunError
 
 # How a run is carried out, not what comes out: may change when it resumes.
 _FREE = (
+  'checkpoint_steps',
   'data_dir',
   'devices',
   'fsdp',
@@ -30,12 +32,28 @@ _FREE = (
 def check_run_dir(config: TrainConfig) -> None:
   """Refuses a directory that :func:`open_run_dir` would refuse, early."""
   path = config.run_dir
-  if path is None or jax.process_index() > 0:
-    return
+  if path is not None:
+    _on_first_process(lambda: _check(path, config))
+
+
+def _check(path: pathlib.Path, config: TrainConfig) -> None:
   if config.resume and (path / 'config.json').exists():
     _check_same(path, config)
   elif path.exists():
     raise _exists(path)
+
+
+def _on_first_process(action: Callable[[], None]) -> None:
+  """Does something there; where that is refused, all processes refuse."""
+  refusal = None
+  if jax.process_index() == 0:
+    try:
+      action()
+    except RunError as error:
+      refusal = error
+  refused = np.uint8(refusal is not None)
+  if multihost_utils.broadcast_one_to_all(refused):
+    raise refusal or RunError('The first process refuses, and says why.')
 
 
 def open_run_dir(config: TrainConfig) -> pathlib.Path:
@@ -52,10 +70,13 @@ def open_run_dir(config: TrainConfig) -> pathlib.Path:
       settings, or cannot be made.
   """
   path = config.run_dir or pathlib.Path('runs') / f'{config.data}-{_now()}'
-  if jax.process_index() > 0:
-    return path
+  _on_first_process(lambda: _make(path, config))
+  return path
+
+
+def _make(path: pathlib.Path, config: TrainConfig) -> None:
   if config.resume and (path / 'config.json').exists():
-    return path
+    return
   try:
     path.mkdir(parents=True)
     settings = json.dumps(dataclasses.asdict(config), indent=2, default=str)
@@ -67,13 +88,12 @@ def open_run_dir(config: TrainConfig) -> pathlib.Path:
       f'Run directory {path} cannot be made: {error.strerror}. Choose another'
       ' with --run-dir.'
     ) from None
-  return path
 
 
 def _now() -> str:
   """The time of the first process, the same on all."""
-  seconds = multihost_utils.broadcast_one_to_all(np.uint32(time.time()))
-  return time.strftime('%Y%m%d-%H%M%S', time.gmtime(int(seconds)))
+  text = np.frombuffer(time.strftime('%Y%m%d-%H%M%S').encode(), np.uint8)
+  return bytes(multihost_utils.broadcast_one_to_all(text)).decode()
 
 
 def read_config(run_dir: pathlib.Path) -> TrainConfig:

@@ -14,7 +14,7 @@ from bort_jax.train.data import (
   padded_batches,
 )
 from bort_jax.train.errors import RunError
-from bort_jax.train.prepared import open_set
+from bort_jax.train.prepared import evaluation_split, open_set
 from bort_jax.train.stream import ImageStream
 
 Batch: TypeAlias = tuple[np.ndarray, np.ndarray]  # uint8 images, int32 labels
@@ -181,5 +181,4 @@ def _channels(config: TrainConfig) -> int:
 
 
 def _test_split(config: TrainConfig) -> str:
-  splits = open_set(config.data, config.data_dir).info.splits
-  return 'test' if 'test' in splits else 'validation'
+  return evaluation_split(open_set(config.data, config.data_dir))

@@ -17,7 +17,7 @@ class TrainState(NamedTuple):
   params: Any
   stats: Any  # running statistics
   opt_state: optax.OptState
-  ema: Any  # running average of params, or None
+  ema: Any  # running average of (params, stats), or None
 
 
 class Metrics(NamedTuple):
@@ -40,7 +40,7 @@ class StepOptions(NamedTuple):
 
   augment: Recipe = Recipe()
   label_smoothing: float = 0.0
-  ema: float | None = None  # decay of the average of the parameters
+  ema: float | None = None  # largest decay of the running average
   axis_name: str | None = None  # of a pmap
 
 
@@ -48,8 +48,14 @@ def init_state(
   network: Network, tx: optax.GradientTransformation, ema: bool = False
 ) -> TrainState:
   """The state before the first step."""
-  params, stats = network.init()
-  average = jax.tree.map(jnp.copy, params) if ema else None
+  return first_state(tx, ema, *network.init())
+
+
+def first_state(
+  tx: optax.GradientTransformation, ema: bool, params: Any, stats: Any
+) -> TrainState:
+  """The state before the first step, of weights that are there."""
+  average = jax.tree.map(jnp.copy, (params, stats)) if ema else None
   return TrainState(
     jnp.zeros([], jnp.int32), params, stats, tx.init(params), average
   )
@@ -104,7 +110,7 @@ def train_step(
     >>> int(state.step), round(float(metrics.loss), 4)
     (1, 0.6931)
   """
-  key = jax.random.fold_in(key, state.step)
+  key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
   first = len(images) * _device_index(options.axis_name)
   targets = jax.nn.one_hot(labels, _num_classes(network, state, images))
   targets = optax.smooth_labels(targets, options.label_smoothing)
@@ -114,7 +120,7 @@ def train_step(
 
   def loss_fn(params):
     # Under a pmap each device draws its own dropout.
-    draw = jax.random.fold_in(key, first)
+    draw = jax.random.fold_in(dropout_key, first)
     logits, stats = network.train(params, state.stats, images, draw)
     logits = logits.astype(jnp.float32)
     loss = optax.softmax_cross_entropy(logits, targets).mean()
@@ -130,8 +136,26 @@ def train_step(
   params = optax.apply_updates(state.params, updates)
   ema = state.ema
   if options.ema is not None:
-    ema = optax.incremental_update(params, ema, 1 - options.ema)
+    ema = _follow(ema, (params, stats), options.ema, state.step)
   return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
+
+
+def _follow(average: Any, new: Any, decay: float, step: jax.Array) -> Any:
+  """The running average; it forgets sooner while it is young.
+
+  The warm-up (1 + step) / (10 + step) is that of TensorFlow's
+  ExponentialMovingAverage.
+  """
+  share = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+  return jax.tree.map(
+    lambda old, x: (
+      (old + share * (x - old)).astype(x.dtype)
+      if jnp.issubdtype(x.dtype, jnp.inexact)
+      else x
+    ),
+    average,
+    new,
+  )
 
 
 def evaluation_step(

@@ -35,9 +35,9 @@ def steps_in(directory):
   return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
 
 
-def restore(directory, facts=FACTS, abstract=ABSTRACT):
+def restore(directory, facts=FACTS, **options):
   with Checkpoints(directory) as checkpoints:
-    return checkpoints.restore(abstract, facts)
+    return checkpoints.restore(ABSTRACT, facts, **options)
 
 
 def damage(directory, step):
@@ -81,9 +81,11 @@ def test_a_damaged_one_is_set_aside_for_the_one_before(tmp_path, caplog):
   directory = tmp_path / 'bort'
   save(directory, {1: 0.1, 2: 0.2, 3: 0.3}, keep=9)
   damage(directory, 3)
-  state = restore(directory)
-  assert state is not None
-  assert int(state.step) == 2
+  for sets_aside in (False, True):
+    state = restore(directory, sets_aside=sets_aside)
+    assert state is not None
+    assert int(state.step) == 2
+    assert steps_in(directory) == ([1, 2] if sets_aside else [1, 2, 3])
   assert 'Checkpoint 3' in caplog.text
   assert 'cannot be read' in caplog.text
   assert [p.name for p in (tmp_path / 'bort-damaged').iterdir()] == ['3-0']
@@ -98,7 +100,8 @@ def test_when_all_are_damaged_it_says_so(tmp_path):
   damage(directory, 1)
   damage(directory, 2)
   with pytest.raises(RunError, match=r'can be read \(steps 2, 1\)'):
-    restore(directory)
+    restore(directory, sets_aside=True)
+  assert steps_in(directory) == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from bort_jax import cli, nn, spectrum, terminal
 from bort_jax.train import TrainConfig, train
+from bort_jax.train.augment import Recipe
 from bort_jax.train.errors import DivergedError, RunError
 from bort_jax.train.network import make_model
 
@@ -20,6 +21,7 @@ SMALL = {
   'model_options': ('widths=(4, 8, 12, 16, 24)',),
   'batch_size': 128,
   'learning_rate': 4e-3,
+  'devices': 1,
 }
 
 
@@ -32,16 +34,12 @@ def lines(path):
   return [json.loads(line) for line in text.splitlines()]
 
 
-shares_a_run = pytest.mark.xdist_group('comparison')
-
-
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'soft'
   return path, run(path)
 
 
-@shares_a_run
 def test_the_constraint_is_what_differs(finished):
   _, comparison = finished
   adamw, bort, control = comparison.rows
@@ -54,7 +52,6 @@ def test_the_constraint_is_what_differs(finished):
   assert first[0] == first[1]
 
 
-@shares_a_run
 def test_the_run_directory_is_complete(finished):
   path, comparison = finished
   config = json.loads((path / 'config.json').read_text())
@@ -71,7 +68,6 @@ def test_the_run_directory_is_complete(finished):
   assert [row['network'] for row in results] == ['adamw', 'bort', 'untrained']
 
 
-@shares_a_run
 def test_the_checkpoint_holds_the_result(finished):
   path, comparison = finished
   directory = (path / 'checkpoints' / 'bort').absolute()
@@ -86,7 +82,6 @@ def test_the_checkpoint_holds_the_result(finished):
   )
 
 
-@shares_a_run
 def test_same_seed_same_result(finished, tmp_path):
   _, first = finished
   again = run(tmp_path / 'again')
@@ -94,6 +89,13 @@ def test_same_seed_same_result(finished, tmp_path):
   losses = lambda c: [step.loss for step in c.fits['bort'].steps]
   assert losses(first) == losses(again)
   assert losses(first) != losses(other)
+
+
+def test_sgd_learns_with_a_logit_scale(tmp_path):
+  path = tmp_path / 'run'
+  sgd = {'optimizer': 'sgd', 'learning_rate': 0.1, 'gamma': 0.1}
+  steps = run(path, **sgd, epochs=4, compare=False).fits['bort'].steps
+  assert steps[-1].loss < 0.7 * steps[0].loss
 
 
 def test_the_hard_constraint_is_exact(tmp_path):
@@ -132,8 +134,21 @@ def test_a_divergent_constraint_names_the_largest_safe_step(tmp_path):
     ({'model_options': ('widths',)}, 'NAME=VALUE'),
     ({'model_options': ('kernel_sizes=(9, 9, 9)',)}, 'too small for kernels'),
     ({'devices': 99}, 'there are 8 cpu devices'),
-    ({'batch_size': 36}, 'not divisible by the 8 devices'),
-    ({'fsdp': 3}, 'does not divide the 8 devices'),
+    (
+      {'batch_size': 36, 'devices': None},
+      'not divisible by the 8 devices',
+    ),
+    ({'fsdp': 3, 'devices': 8}, 'does not divide the 8 devices'),
+    ({'accumulate': 1000}, 'accumulate 1000 is more than all 22 steps'),
+    (
+      {
+        'batch_size': 24,
+        'devices': 8,
+        'parallel': 'pmap',
+        'augment': Recipe(mixup=0.2),
+      },
+      'an odd number',
+    ),
     ({'gamma': 1.0, 'weight_decay': 2.0}, 'would decay to zero'),
   ],
 )
@@ -168,7 +183,7 @@ def test_small_pictures_take_small_kernels():
 def test_command_line_end_to_end(tmp_path, capsys, monkeypatch):
   path = tmp_path / 'run'
   arguments = '--epochs 1 --model-options widths=(4,8,12,16,24)'
-  arguments += ' --batch-size 128 --run-dir'
+  arguments += ' --batch-size 128 --devices 1 --run-dir'
   cli.main(['train', 'digits_cnn', *arguments.split(), str(path)])
   out = capsys.readouterr().out
   for text in ('Bort', 'AdamW', 'untrained', 'orthogonality', 'Figures are in'):

@@ -83,12 +83,14 @@ def test_compiles_once_and_keeps_the_host_out():
 def test_the_average_follows_the_parameters():
   tx = optax.sgd(0.5)
   state = init_state(NETWORK, tx, ema=True)
-  step = jax.jit(partial(train_step, NETWORK, tx, StepOptions(ema=0.75)))
+  step = jax.jit(partial(train_step, NETWORK, tx, StepOptions(ema=0.3)))
   expected = kernel_of(state)
-  for seed in range(3):
+  decays = [0.1, 2 / 11, 0.25, 4 / 13, 5 / 14]  # (1 + step) / (10 + step)
+  for seed, decay in enumerate(decays):
+    decay = min(0.3, decay)
     state, _ = step(state, *batch(jax.random.key(seed)), KEY)
-    expected = 0.75 * expected + 0.25 * kernel_of(state)
-  average = state.ema['layer']['kernel'][...]
+    expected = decay * expected + (1 - decay) * kernel_of(state)
+  average = state.ema[0]['layer']['kernel'][...]
   np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-6)
 
 
