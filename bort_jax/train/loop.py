@@ -232,12 +232,14 @@ class _Progress:
     epoch = Epoch(number, self.done, loss, accuracy, kernels)
     self.epochs.append(epoch)
     self.log.write_epoch(epoch)
-    self.checkpoints.save(self.done, state, trainer.facts, accuracy)
+    whole = trainer.parallel.to_save(state)
+    self.checkpoints.save(self.done, whole, trainer.facts, accuracy)
     self.since = time.perf_counter()
 
   def save(self, state: TrainState) -> None:
     self._settle(state)
-    self.checkpoints.save(self.done, state, self.trainer.facts)
+    whole = self.trainer.parallel.to_save(state)
+    self.checkpoints.save(self.done, whole, self.trainer.facts)
 
   def _settle(self, state: TrainState) -> None:
     self.look()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -37,6 +38,10 @@ class Parallel(Protocol):
 
   def abstract(self, fn: Callable[[], Any]) -> Any:
     """Shapes, dtypes and shardings of :meth:`init`."""
+    ...
+
+  def to_save(self, state: Any) -> Any:
+    """A state that steps gave, as arrays that all processes save together."""
     ...
 
   def batch(self, *arrays: np.ndarray) -> tuple[jax.Array, ...]:
@@ -146,6 +151,10 @@ class MeshParallel:
       self._shardings(shapes),
     )
 
+  def to_save(self, state):
+    """The state as it is."""
+    return state
+
   def batch(self, *arrays):
     """Splits the rows over all devices."""
     return tuple(
@@ -191,10 +200,10 @@ class PmapParallel:
   def __init__(self, devices: list[Any]):
     self.num_devices = len(devices)
     self.devices = devices
-    mesh = jax.make_mesh(
+    self.mesh = jax.make_mesh(
       (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
     )
-    self.replicated = NamedSharding(mesh, P())
+    self.replicated = NamedSharding(self.mesh, P())
     self.local = jax.local_device_count() * len(devices) // jax.device_count()
 
   def init(self, fn, *args):
@@ -208,6 +217,14 @@ class PmapParallel:
         x.shape, x.dtype, sharding=self.replicated
       ),
       jax.eval_shape(fn),
+    )
+
+  def to_save(self, state):
+    """What this process has is what all have."""
+    if self._is_one_process():
+      return state
+    return multihost_utils.host_local_array_to_global_array(
+      state, self.mesh, P()
     )
 
   def batch(self, *arrays):

@@ -90,7 +90,10 @@ def losses_of(path):
 
 def last_params(path):
   with ocp.CheckpointManager(path / 'checkpoints' / 'bort') as manager:
-    arguments = ocp.args.Composite(state=ocp.args.StandardRestore())
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    arguments = ocp.args.Composite(
+      state=ocp.args.StandardRestore(fallback_sharding=here)
+    )
     step = manager.latest_step()
     return manager.restore(step, args=arguments)['state']['params']
 

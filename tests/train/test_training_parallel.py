@@ -133,11 +133,20 @@ SCRIPT = (
 
 
 @pytest.mark.slow
-def test_the_constraint_gathers_no_sharded_weight():
+@pytest.mark.parametrize(
+  ('model', 'options'),
+  [('resnet8', ()), ('vit_ti', ('patch_size=4', 'depth=1'))],  # wide, and tall
+)
+def test_the_constraint_gathers_no_sharded_weight(model, options):
   """Between the plain step and that with Bort lie the Gram matrices alone."""
   script = runpy.run_path(str(SCRIPT))
   config = TrainConfig(
-    model='resnet8', init='default', optimizer='sgd', gamma=0.1, fsdp=8
+    model=model,
+    model_options=options,
+    init='default',
+    optimizer='sgd',
+    gamma=0.1,
+    fsdp=8,
   )
   plain, bort = (script['collectives'](config, 8, c) for c in (False, True))
   assert plain['all-gather'][0] > 0
