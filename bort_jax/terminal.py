@@ -159,7 +159,7 @@ def compare_command(
       _number(h.orthogonality_error, '.2g'),
       _number(h.images_per_second, '.0f'),
     )
-  names = [f'{h.run_dir.name}: {plots.label_of(h.network)}' for h in histories]
+  names = [f'{h.run_dir}: {plots.label_of(h.network)}' for h in histories]
   figure = plots.training_curves(
     {name: h.steps for name, h in zip(names, histories, strict=True)},
     {name: h.epochs for name, h in zip(names, histories, strict=True)},

@@ -46,9 +46,11 @@ def _all_finite(params: Any) -> jax.Array:
 
 
 def _remedy(network: str, epochs: list[Epoch], config: TrainConfig) -> str:
-  kept = (
-    f'The checkpoint after step {epochs[-1].step} is kept. ' if epochs else ''
-  )
+  kept = ''
+  if epochs:
+    kept = f'The checkpoint after step {epochs[-1].step} is kept. '
+  if config.checkpoint_steps is not None:
+    kept = 'The last checkpoint is kept. '
   advice = f'{kept}Lower --learning-rate (it is {config.learning_rate:g}'
   measured = [epoch.kernels for epoch in epochs if epoch.kernels]
   if network != 'bort' or config.constraint == 'hard' or not measured:

@@ -22,6 +22,6 @@ config = TrainConfig(
   gamma=0.1,
   epochs=100,
   batch_size=128,
-  augment=Recipe(pad_crop=4, flip=True, cutout=8),
+  augment=Recipe(pad_crop=4, flip=True, cutout=16),
   compare=False,
 )

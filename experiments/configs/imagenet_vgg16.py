@@ -4,8 +4,8 @@
     bort-jax train imagenet_vgg16 --data-dir DIR --constraint none
 
 2×2 convolutions of stride 2 for pooling, leaky ReLU of slope 0.5, no
-normalization. The paper reports 73.36 % with Bort and 73.13 % without. Needs a
-node of accelerators. Not measured here.
+normalization. The paper reports 73.36 % with Bort and 73.13 % without, and not
+its settings: these are ours. Needs a node of accelerators. Not measured here.
 """
 
 from bort_jax.train import TrainConfig

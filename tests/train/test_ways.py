@@ -19,8 +19,8 @@ WAYS = {
       'gamma': 0.1,
       'ema': 0.9,
     },
-    {'fsdp': 4},
-    {'parallel': 'pmap'},
+    {'devices': 2, 'fsdp': 2},
+    {'devices': 2, 'parallel': 'pmap'},
   ),
   'stochastic depth': (
     {
@@ -33,8 +33,8 @@ WAYS = {
       'learning_rate': 0.01,
       'constraint': 'hard',
     },
-    {'parallel': 'pmap'},
-    {'devices': 2},
+    {'devices': 2, 'parallel': 'pmap'},
+    {'devices': 1},
   ),
 }
 
