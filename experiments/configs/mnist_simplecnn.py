@@ -5,8 +5,8 @@
 After the published script: BortA at 1e-3 without a schedule, γ = 1, l1-fullrow,
 batch 256, 40 epochs, leaky ReLU, no logit scale. It differs in the network
 (theirs, ACNNSmall, was not published), pictures in 0 … 1 and a weight decay of
-1e-4, which is ours. Needs an accelerator: on two CPU cores an epoch takes about an hour.
-Not measured to the end here.
+1e-4, which is ours. Needs an accelerator: on two CPU cores an epoch takes about
+an hour. Not measured to the end here.
 """
 
 from bort_jax.train import TrainConfig

@@ -34,7 +34,6 @@ COLUMNS = (
   'orthogonality error',
   'raw error',
   'scale-fitted error',
-  'seconds',
 )
 
 
@@ -92,8 +91,8 @@ def write(
     '| --- |' + ' ---: |' * len(COLUMNS),
   ]
   for name, results in rows.items():
-    values = np.array([row[1:] for row in results])
-    values[:, 0] *= 100
+    values = np.array([_measured(row) for row in results])
+    values[:, 0] *= 100  # per cent
     cells = [
       f'{mean:.3g} ± {deviation:.2g}' if i else f'{mean:.2f} ± {deviation:.2f}'
       for i, (mean, deviation) in enumerate(
@@ -114,10 +113,17 @@ def write(
   (folder / 'table.md').write_text('\n'.join(lines) + '\n')
   results = {
     'config': dataclasses.asdict(config),
-    'rows': {k: [row._asdict() for row in v] for k, v in rows.items()},
+    'columns': COLUMNS,
+    'rows': {k: [_measured(row) for row in v] for k, v in rows.items()},
   }
   text = json.dumps(results, indent=1, default=str)
   (folder / 'results.json').write_text(text + '\n')
+
+
+def _measured(row: Row) -> tuple[float | None, ...]:
+  """All but the seconds, which are those of a machine."""
+  _, *columns, _ = row
+  return tuple(columns)
 
 
 if __name__ == '__main__':

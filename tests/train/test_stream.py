@@ -15,7 +15,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from bort_jax.train import pictures
+from bort_jax.train import TrainConfig, pictures, train
+from bort_jax.train.comparison import Listener
 from bort_jax.train.errors import DataError
 from bort_jax.train.stream import ImageStream
 
@@ -469,3 +470,41 @@ def test_streams_imagenet():
   assert mask.all()
   assert len(set(labels)) > 25
   assert 90 < images.mean() < 140
+
+
+@pytest.mark.slow
+def test_a_streamed_run_goes_on_bit_for_bit(data_dir, tmp_path):
+  class Interrupt(Exception):
+    pass
+
+  class Interrupting(Listener):
+    def stepped(self, network, steps, pace):
+      if steps[-1].step == 5:  # within the second epoch of three steps
+        raise Interrupt
+
+  def run(name, listener=None, **options):
+    config = TrainConfig(
+      run_dir=tmp_path / name,
+      data='many',
+      data_dir=data_dir,
+      image_size=16,
+      batch_size=6,
+      epochs=2,
+      model_options=('widths=(4,6,8,10,12)',),
+      compare=False,
+      checkpoint_steps=1,
+      devices=1,
+      **options,
+    )
+    train(config, listener)
+
+  run('whole')
+  with pytest.raises(Interrupt):
+    run('stopped', Interrupting())
+  run('stopped', resume=True)
+  whole, stopped = (
+    (tmp_path / name / 'metrics.jsonl').read_text()
+    for name in ('whole', 'stopped')
+  )
+  assert whole.count('"loss"') == 6
+  assert stopped == whole
