@@ -120,8 +120,8 @@ class Trainer:
         self.run_dir / 'checkpoints' / self.name, self.config.keep
       ) as checkpoints:
         return self._fit(checkpoints, on_steps, preemption)
-    except (jax.errors.JaxRuntimeError, TimeoutError) as error:
-      if jax.process_count() == 1 or 'RESOURCE_EXHAUSTED' in str(error):
+    except (RuntimeError, ValueError, TimeoutError) as error:
+      if jax.process_count() == 1 or not _tells_of_loss(error):
         raise
       raise _lost_process_error(self.run_dir, error) from None
     except OSError as error:
@@ -286,6 +286,12 @@ def checkpoint_facts(config: TrainConfig, source: Source) -> dict[str, Any]:
 def _peak_bytes() -> int | None:
   stats = jax.local_devices()[0].memory_stats() or {}
   return stats.get('peak_bytes_in_use')
+
+
+def _tells_of_loss(error: Exception) -> bool:
+  # Of no type of its own: whatever waits for the lost process finds out.
+  signs = ('gloo', 'barrier', 'coordination', 'heartbeat', 'unavailable')
+  return any(sign in str(error).lower() for sign in signs)
 
 
 def _lost_process_error(run_dir: pathlib.Path, error: Exception) -> RunError:

@@ -127,7 +127,9 @@ def test_a_killed_process_ends_the_other_and_a_restart_resumes(tmp_path):
   codes, outputs = ends_of(processes)
   assert codes[0] not in (0, None)
   assert codes[1] == -signal.SIGKILL
-  assert 'Another process of the run has ended' in outputs[0]
+  # Whichever is first to notice, this library or JAX, which then ends at once.
+  said = ('Another process of the run has ended', 'another task died')
+  assert any(text in outputs[0] for text in said)
   reached = saved_step(path)
   processes = start(path, *options, '--resume')
   wait_for_step(path, reached + 1, processes)
