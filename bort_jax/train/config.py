@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from bort_jax.correction import Mode
 from bort_jax.train.augment import Recipe
@@ -126,6 +126,18 @@ class TrainConfig:
   """Seed of the weights, of the order of the pictures and of their changes."""
 
   def __post_init__(self):
+    for name in ('data_dir', 'run_dir'):
+      value = getattr(self, name)
+      if value is not None:  # a string is as good as a path
+        object.__setattr__(self, name, pathlib.Path(value))
+    for name, hint in get_type_hints(type(self)).items():
+      if get_origin(hint) is Literal and getattr(self, name) not in (
+        choices := get_args(hint)
+      ):
+        raise RunError(
+          f'{name} must be one of {", ".join(choices)}, got'
+          f' {getattr(self, name)!r}.'
+        )
     try:
       for name in ('learning_rate', 'weight_decay', 'gamma'):
         check_number(name, getattr(self, name))

@@ -1,6 +1,7 @@
 """Settings are checked before anything else happens."""
 
 import math
+import pathlib
 
 import pytest
 
@@ -31,6 +32,29 @@ from bort_jax.train.errors import RunError
 def test_refuses_and_names(name, value):
   with pytest.raises(RunError, match=name):
     TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('constraint', 'Soft'),
+    ('precision', 'bf16'),
+    ('schedule', 'linear'),
+    ('optimizer', 'adam'),
+    ('mode', 'l3'),
+  ],
+)
+def test_refuses_choices_that_are_none(name, value):
+  with pytest.raises(
+    RunError, match=f'{name} must be one of .*, got {value!r}'
+  ):
+    TrainConfig(**{name: value})
+
+
+def test_directories_may_be_strings():
+  config = TrainConfig(run_dir='there', data_dir='here')  # pyright: ignore
+  assert config.run_dir == pathlib.Path('there')
+  assert config.data_dir == pathlib.Path('here')
 
 
 def test_epochs_depend_on_the_data_unless_given():
