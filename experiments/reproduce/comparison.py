@@ -113,7 +113,7 @@ def write(
   (folder / 'table.md').write_text('\n'.join(lines) + '\n')
   results = {
     'config': dataclasses.asdict(config),
-    'columns': COLUMNS,
+    'columns': Row._fields[1:-1],
     'rows': {k: [_measured(row) for row in v] for k, v in rows.items()},
   }
   text = json.dumps(results, indent=1, default=str)
