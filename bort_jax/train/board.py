@@ -32,10 +32,7 @@ class Board:
     directory.mkdir(parents=True, exist_ok=True)
     self._events = EventsWriter(str(directory / 'events'), f'.{step or 0}')
     if step is not None:
-      start = SessionLog(status=SessionLog.START)
-      self._events.write_event(
-        Event(wall_time=time.time(), step=step, session_log=start)
-      )
+      self._add(step, session_log=SessionLog(status=SessionLog.START))
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:
     """Adds a value to each of the named curves."""
@@ -43,9 +40,7 @@ class Board:
       Summary.Value(tag=name, simple_value=value)
       for name, value in scalars.items()
     ]
-    self._events.write_event(
-      Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-    )
+    self._add(step, summary=Summary(value=values))
 
   def flush(self) -> None:
     """Puts what was written on the disk."""
@@ -54,3 +49,6 @@ class Board:
   def close(self) -> None:
     """Flushes and closes the file."""
     self._events.close()
+
+  def _add(self, step: int, **content: Any) -> None:
+    self._events.write_event(Event(wall_time=time.time(), step=step, **content))

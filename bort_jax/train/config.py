@@ -130,14 +130,7 @@ class TrainConfig:
       value = getattr(self, name)
       if value is not None:  # a string is as good as a path
         object.__setattr__(self, name, pathlib.Path(value))
-    for name, hint in get_type_hints(type(self)).items():
-      if get_origin(hint) is Literal and getattr(self, name) not in (
-        choices := get_args(hint)
-      ):
-        raise RunError(
-          f'{name} must be one of {", ".join(choices)}, got'
-          f' {getattr(self, name)!r}.'
-        )
+    _check_choices(self)
     try:
       for name in ('learning_rate', 'weight_decay', 'gamma'):
         check_number(name, getattr(self, name))
@@ -181,3 +174,12 @@ class TrainConfig:
     if self.constraint == 'none':
       return plain
     return {**bort, **plain} if self.compare else bort
+
+
+def _check_choices(config: TrainConfig) -> None:
+  for name, hint in get_type_hints(TrainConfig).items():
+    value, choices = getattr(config, name), get_args(hint)
+    if get_origin(hint) is Literal and value not in choices:
+      raise RunError(
+        f'{name} must be one of {", ".join(choices)}, got {value!r}.'
+      )

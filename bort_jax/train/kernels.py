@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from bort_jax.matrices import MatrixView
 from bort_jax.placement import on_matrices
-from bort_jax.selection import matrix_views, path_name
+from bort_jax.selection import map_matrices, path_name
 from bort_jax.train.metrics import Spread
 
 
@@ -38,14 +38,13 @@ def largest_error(params: Any, amplitude: float) -> float:
 
 @partial(jax.jit, static_argnums=1)
 def _spreads(params: Any, amplitude: float) -> dict[str, jax.Array]:
-  views = matrix_views(None, params)
-  named = {
-    path_name(path): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-  }
+  measure = lambda view, w: on_matrices(
+    _spread, view, w, amplitude, per_matrix=True
+  )
+  spreads = map_matrices(measure, None, params, others=lambda _: None)
   return {
-    path: on_matrices(_spread, view, named[path], amplitude, per_matrix=True)
-    for path, view in views.items()
+    path_name(path): spread
+    for path, spread in jax.tree_util.tree_leaves_with_path(spreads)
   }
 
 

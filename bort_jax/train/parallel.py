@@ -114,26 +114,11 @@ def _check_pairs(config: TrainConfig, count: int) -> None:
     )
 
 
-class MeshParallel:
-  """One program over a mesh (data, fsdp), partitioned by the compiler.
+class _Placement:
+  """What follows from where each array of a tree lies."""
 
-  With ``fsdp`` above one, kernels and all that is shaped like them are sharded
-  along an axis of their larger side: there the constraint's Gram matrix, that
-  of the smaller side, is summed over the shards, and no weight is gathered.
-  """
-
-  axis_name = None
-
-  def __init__(self, devices: list[Any], fsdp: int = 1):
-    self.num_devices = len(devices)
-    self.mesh = jax.make_mesh(
-      (len(devices) // fsdp, fsdp),
-      ('data', 'fsdp'),
-      axis_types=(AxisType.Auto, AxisType.Auto),
-      devices=devices,
-    )
-    self.replicated = NamedSharding(self.mesh, P())
-    self.rows = NamedSharding(self.mesh, P(('data', 'fsdp')))
+  def _shardings(self, tree):
+    raise NotImplementedError
 
   def init(self, fn, *args):
     """Runs ``fn`` with its result sharded."""
@@ -154,6 +139,28 @@ class MeshParallel:
   def to_save(self, state):
     """The state as it is."""
     return state
+
+
+class MeshParallel(_Placement):
+  """One program over a mesh (data, fsdp), partitioned by the compiler.
+
+  With ``fsdp`` above one, kernels and all that is shaped like them are sharded
+  along an axis of their larger side: there the constraint's Gram matrix, that
+  of the smaller side, is summed over the shards, and no weight is gathered.
+  """
+
+  axis_name = None
+
+  def __init__(self, devices: list[Any], fsdp: int = 1):
+    self.num_devices = len(devices)
+    self.mesh = jax.make_mesh(
+      (len(devices) // fsdp, fsdp),
+      ('data', 'fsdp'),
+      axis_types=(AxisType.Auto, AxisType.Auto),
+      devices=devices,
+    )
+    self.replicated = NamedSharding(self.mesh, P())
+    self.rows = NamedSharding(self.mesh, P(('data', 'fsdp')))
 
   def batch(self, *arrays):
     """Splits the rows over all devices."""
@@ -188,7 +195,7 @@ class MeshParallel:
     return NamedSharding(self.mesh, P(*[None] * axis, 'fsdp'))
 
 
-class PmapParallel:
+class PmapParallel(_Placement):
   """One program per device; the state is the same on all of them.
 
   Dropout and stochastic depth are drawn by each device, so networks that have
@@ -205,19 +212,6 @@ class PmapParallel:
     )
     self.replicated = NamedSharding(self.mesh, P())
     self.local = jax.local_device_count() * len(devices) // jax.device_count()
-
-  def init(self, fn, *args):
-    """Runs ``fn`` with its result on every device."""
-    return jax.jit(fn, out_shardings=self.replicated)(*args)
-
-  def abstract(self, fn):
-    """Shapes, dtypes and shardings of :meth:`init`."""
-    return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(
-        x.shape, x.dtype, sharding=self.replicated
-      ),
-      jax.eval_shape(fn),
-    )
 
   def to_save(self, state):
     """What this process has is what all have."""
@@ -247,6 +241,9 @@ class PmapParallel:
     mapped = partial(jax.pmap, axis_name=self.axis_name, **axes)
     # With several processes pmap finds the devices of all by itself.
     return mapped(fn, devices=self.devices if self._is_one_process() else None)
+
+  def _shardings(self, tree):
+    return jax.tree.map(lambda _: self.replicated, tree)
 
   def _is_one_process(self):
     return jax.process_count() == 1

@@ -127,10 +127,13 @@ class StreamSource:
   def __init__(self, config: TrainConfig):
     assert config.image_size is not None
     self.name, self._config = config.data, config
+    builder = open_set(config.data, config.data_dir)
+    self._test_split = evaluation_split(builder)
     with self._stream(train=True) as stream:
       self.num_classes = stream.num_classes
       self.steps_per_epoch = stream.steps_per_epoch
-    size, channels = config.image_size, _channels(config)
+    size = config.image_size
+    channels = builder.info.features['image'].shape[-1]
     self.image_shape = size, size, channels
     self._stream(train=False).close()  # refuses what cannot be read, now
 
@@ -160,7 +163,7 @@ class StreamSource:
     config = self._config
     return ImageStream(
       config.data,
-      'train' if train else _test_split(config),
+      'train' if train else self._test_split,
       config.data_dir,
       image_size=config.image_size or 0,
       batch_size=config.batch_size,
@@ -173,12 +176,3 @@ class StreamSource:
         **options,
       },
     )
-
-
-def _channels(config: TrainConfig) -> int:
-  builder = open_set(config.data, config.data_dir)
-  return builder.info.features['image'].shape[-1]
-
-
-def _test_split(config: TrainConfig) -> str:
-  return evaluation_split(open_set(config.data, config.data_dir))
