@@ -268,8 +268,12 @@ def test_weight_decay_is_free_where_nothing_pulls(optimizer):
 
 @optimizers
 def test_numbers_of_zero_are_allowed(optimizer):
-  optimizer(0.0, 0.0, weight_decay=0.0).init(PARAMS)
-  optimizer(np.float32(0), np.int64(0), weight_decay=0).init(PARAMS)
+  for tx in (
+    optimizer(0.0, 0.0, weight_decay=0.0),
+    optimizer(np.float32(0), np.int64(0), weight_decay=0),
+  ):
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    assert not jnp.any(updates['kernel'])
 
 
 @optimizers
@@ -283,9 +287,14 @@ def test_numbers_known_later_are_not_refused(optimizer):
     tx = optimizer(rate, gamma)
     return tx.update(PARAMS, tx.init(PARAMS), PARAMS)[0]
 
-  update(0.1, 1.0)
+  tx = optimizer(0.1, 1.0)
+  expected, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
   tx = optax.inject_hyperparams(optimizer)(0.1, 1.0)
-  jax.jit(tx.update)(PARAMS, tx.init(PARAMS), PARAMS)
+  injected, _ = jax.jit(tx.update)(PARAMS, tx.init(PARAMS), PARAMS)
+  for updates in (update(0.1, 1.0), injected):
+    np.testing.assert_allclose(
+      updates['kernel'], expected['kernel'], rtol=1e-5, atol=1e-6
+    )
 
 
 @makers

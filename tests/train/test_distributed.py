@@ -10,8 +10,8 @@ import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from run_helpers import last_state
 
 from bort_jax.train import TrainConfig, train
 
@@ -88,16 +88,6 @@ def losses_of(path):
   return [row['loss'] for row in rows if 'loss' in row]
 
 
-def last_params(path):
-  with ocp.CheckpointManager(path / 'checkpoints' / 'bort') as manager:
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    arguments = ocp.args.Composite(
-      state=ocp.args.StandardRestore(fallback_sharding=here)
-    )
-    step = manager.latest_step()
-    return manager.restore(step, args=arguments)['state']['params']
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('parallel', ['jit', 'pmap'])
 def test_two_processes_give_the_result_of_one(tmp_path, parallel):
@@ -108,7 +98,7 @@ def test_two_processes_give_the_result_of_one(tmp_path, parallel):
   losses = losses_of(path)
   assert len(losses) == 11
   np.testing.assert_allclose(losses, losses_of(tmp_path / 'one'), rtol=1e-5)
-  params = last_params(path)
+  params = last_state(path, 'bort')['params']
   for x, y in zip(
     jax.tree.leaves(params),
     jax.tree.leaves(one.fits['bort'].params),

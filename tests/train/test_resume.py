@@ -12,8 +12,8 @@ import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from run_helpers import Interrupt, Interrupting, last_state
 
 from bort_jax.train import TrainConfig, train
 from bort_jax.train.augment import Recipe
@@ -63,13 +63,6 @@ def metrics_of(path):
   return (path / 'metrics.jsonl').read_text()
 
 
-def last_state(path, name):
-  """All arrays of the newest checkpoint."""
-  with ocp.CheckpointManager(path / 'checkpoints' / name) as manager:
-    arguments = ocp.args.Composite(state=ocp.args.StandardRestore())
-    return manager.restore(manager.latest_step(), args=arguments)['state']
-
-
 def assert_same_end(path, expected_path):
   assert metrics_of(path) == metrics_of(expected_path)
   for name in ('bort', 'adamw'):
@@ -81,28 +74,13 @@ def assert_same_end(path, expected_path):
       np.testing.assert_array_equal(x, y)
 
 
-class Interrupt(Exception):
-  pass
-
-
-def interrupted_at(path, network, step):
-  """A run whose listener fails at a step, as a crash would."""
-
-  class Failing(Listener):
-    def stepped(self, name, steps, pace):
-      if name == network and steps[-1].step >= step:
-        raise Interrupt
-
-  config = TrainConfig(run_dir=path, checkpoint_steps=1, **SMALL)
-  with pytest.raises(Interrupt):
-    train(config, Failing())
-
-
 @pytest.mark.parametrize(('network', 'step'), [('adamw', 7), ('bort', 13)])
 def test_resuming_is_bit_exact(uninterrupted, tmp_path, network, step):
   expected_path, _ = uninterrupted
   path = tmp_path / 'run'
-  interrupted_at(path, network, step)
+  config = TrainConfig(run_dir=path, checkpoint_steps=1, **SMALL)
+  with pytest.raises(Interrupt):
+    train(config, Interrupting(network, step))
   assert metrics_of(path) != metrics_of(expected_path)
   comparison = run(path, resume=True, checkpoint_steps=1)
   assert_same_end(path, expected_path)

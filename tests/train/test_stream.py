@@ -14,9 +14,9 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
+from run_helpers import Interrupt, Interrupting
 
 from bort_jax.train import TrainConfig, pictures, train
-from bort_jax.train.comparison import Listener
 from bort_jax.train.errors import DataError
 from bort_jax.train.stream import ImageStream
 
@@ -474,14 +474,6 @@ def test_streams_imagenet():
 
 @pytest.mark.slow
 def test_a_streamed_run_goes_on_bit_for_bit(data_dir, tmp_path):
-  class Interrupt(Exception):
-    pass
-
-  class Interrupting(Listener):
-    def stepped(self, network, steps, pace):
-      if steps[-1].step == 5:  # within the second epoch of three steps
-        raise Interrupt
-
   def run(name, listener=None, **options):
     config = TrainConfig(
       run_dir=tmp_path / name,
@@ -500,7 +492,8 @@ def test_a_streamed_run_goes_on_bit_for_bit(data_dir, tmp_path):
 
   run('whole')
   with pytest.raises(Interrupt):
-    run('stopped', Interrupting())
+    # within the second epoch of three steps
+    run('stopped', Interrupting('bort', 5))
   run('stopped', resume=True)
   whole, stopped = (
     (tmp_path / name / 'metrics.jsonl').read_text()

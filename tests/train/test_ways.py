@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from run_helpers import Interrupt, Interrupting
 
 from bort_jax.train import TrainConfig, train
-from bort_jax.train.comparison import Listener
 from bort_jax.train.report import evaluate_run
 from bort_jax.train.run_dir import read_config
 
@@ -39,16 +39,6 @@ WAYS = {
 }
 
 
-class Interrupt(Exception):
-  pass
-
-
-class Interrupting(Listener):
-  def stepped(self, network, steps, pace):
-    if steps[-1].step == 3:
-      raise Interrupt
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('way', WAYS)
 def test_a_run_goes_on_and_is_evaluated_on_another_layout(tmp_path, way):
@@ -63,7 +53,7 @@ def test_a_run_goes_on_and_is_evaluated_on_another_layout(tmp_path, way):
     **options,
   }
   with pytest.raises(Interrupt):
-    train(TrainConfig(**config, **layout), Interrupting())
+    train(TrainConfig(**config, **layout), Interrupting('bort', 3))
   resumed = train(TrainConfig(**config, **other, resume=True))
   fit = resumed.fits['bort']
   assert [step.step for step in fit.steps] == [1, 2, 3, 4]
