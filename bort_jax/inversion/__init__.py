@@ -1,0 +1,8 @@
+"""Running a network backwards."""
+
+from bort_jax.inversion.errors import InversionError as InversionError
+from bort_jax.inversion.invert import Inversion as Inversion
+from bort_jax.inversion.invert import invert as invert
+from bort_jax.inversion.invert import reconstruct as reconstruct
+from bort_jax.inversion.layers import until as until
+from bort_jax.inversion.report import Segment as Segment

@@ -1,0 +1,209 @@
+"""From outputs back to inputs, with an account of every segment."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from bort_jax.inversion.errors import InversionError
+from bort_jax.inversion.program import evaluate, trace
+from bort_jax.inversion.report import Segment, relative_norms, segment_of
+from bort_jax.inversion.segments import cut
+from bort_jax.inversion.undo import Method, Rule, Setting, undo
+
+_ROUNDINGS = 20
+
+
+class Inversion(NamedTuple):
+  """What went in, as far as what came out can tell."""
+
+  x: jax.Array  # like the input
+  residual: jax.Array  # (N,) ‖f(x) − z‖ / ‖z‖ of each of the batch
+  steps: jax.Array  # () int, of all iterations together
+  segments: tuple[Segment, ...]  # in the order of the forward pass
+
+
+def invert(
+  apply_fn: Callable[[Any, jax.Array], jax.Array],
+  params: Any,
+  z: jax.Array,
+  like: jax.ShapeDtypeStruct | jax.Array,
+  *,
+  method: Method = 'auto',
+  x: jax.Array | None = None,
+  rules: Mapping[str, Rule] | None = None,
+  tolerance: float | None = None,
+  max_steps: int = 100,
+) -> Inversion:
+  """Runs a function backwards: finds x with ``apply_fn(params, x) = z``.
+
+  The function is read as its operations, cut at its bottlenecks, and each
+  segment is undone by itself, from last to first. It may come from any
+  framework. Everything jits, vmaps and differentiates; one function is compiled
+  once per shape.
+
+  Args:
+    apply_fn: the function; it must return one array of floats.
+    params: its parameters.
+    z: what came out.
+    like: the input, or its shape and dtype (``jax.ShapeDtypeStruct``).
+    method: how affine segments are undone. ``'published'``: layer by layer,
+      bias off, each output over the squared norm of its kernel, transposed,
+      averaged where patches overlap; ReLU passes through. ``'transpose'``: the
+      same with Wᵀ/a, right for tall orthogonal kernels too.
+      ``'least_squares'``: the least-norm least-squares preimage of the whole
+      segment by LSMR, from the known outputs alone where a ReLU follows.
+      ``'auto'``: the transpose where that solves to tolerance, else least
+      squares.
+    x: the input that z came from, if there is one: maxima are undone where they
+      were, and each segment's loss is measured. Its values are not used
+      otherwise.
+    rules: for operations that nothing is known of, by their name: functions
+      ``rule(y, like, *constants, **options)`` that return what went in.
+    tolerance: relative residual at which iterations stop; by default a few
+      roundings.
+    max_steps: most iterations in a segment.
+
+  Returns:
+    The input and how well each segment was undone.
+
+  Raises:
+    InversionError: for a function, value or setting that cannot be inverted.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from bort_jax import inversion
+    >>> apply_fn = lambda params, x: jax.nn.leaky_relu(x @ params)
+    >>> params = jax.nn.initializers.orthogonal()(jax.random.key(0), (3, 5))
+    >>> x = jnp.array([[1.0, -2.0, 0.5]])
+    >>> found = inversion.invert(apply_fn, params, apply_fn(params, x), x)
+    >>> bool(jnp.allclose(found.x, x, atol=1e-5))
+    True
+    >>> [segment.kind for segment in found.segments]
+    ['affine', 'elementwise']
+  """
+  like = jax.ShapeDtypeStruct(jnp.shape(like), like.dtype)
+  _check(method, z, like, x, params)
+  if tolerance is None:
+    tolerance = _ROUNDINGS * float(jnp.finfo(like.dtype).eps)
+  options = _Options(method, tuple((rules or {}).items()), tolerance, max_steps)
+  result = _invert(apply_fn, options, like, params, z, x)
+  _refuse_nonfinite(result)
+  return result
+
+
+def reconstruct(
+  apply_fn: Callable[[Any, jax.Array], jax.Array],
+  params: Any,
+  x: jax.Array,
+  **options: Any,
+) -> Inversion:
+  """Runs pictures forward, and what comes out back.
+
+  Args:
+    apply_fn: the function.
+    params: its parameters.
+    x: pictures (N, H, W, C), or whatever the function takes.
+    **options: those of :func:`invert`.
+
+  Returns:
+    The reconstruction.
+
+  Raises:
+    InversionError: for a function, value or setting that cannot be inverted.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from bort_jax import inversion, nn
+    >>> model = nn.create(
+    ...   'patch_net', image_shape=(8, 8, 1), num_classes=10, rngs=nnx.Rngs(0)
+    ... )
+    >>> apply_fn, params = nn.functional(model, 'intermediates')
+    >>> x = jnp.linspace(0, 1, 64).reshape(1, 8, 8, 1)
+    >>> features = inversion.until(apply_fn, 'features')
+    >>> result = inversion.reconstruct(features, params, x)
+    >>> bool(jnp.allclose(result.x, x, atol=1e-5))
+    True
+  """
+  with jax.default_matmul_precision('highest'):
+    z = _forward(apply_fn, params, x)
+  return invert(apply_fn, params, z, x, x=x, **options)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(apply_fn, params, x):
+  return apply_fn(params, x)
+
+
+class _Options(NamedTuple):
+  method: Method
+  rules: tuple[tuple[str, Rule], ...]
+  tolerance: float
+  max_steps: int
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _invert(apply_fn, options: _Options, like, params, z, x) -> Inversion:
+  with jax.default_matmul_precision('highest'):
+    rules = dict(options.rules)
+    program = trace(apply_fn, params, like)
+    pieces = cut(program, frozenset(rules))
+    constants = program.constants(params)
+    recorded = None
+    if x is not None:
+      recorded = evaluate(program.eqns, {**constants, program.invar: x})
+    setting = Setting(
+      program,
+      options.method,
+      constants,
+      recorded,
+      options.tolerance,
+      options.max_steps,
+      rules,
+    )
+    segments, value, known = [], z, None
+    for i, piece in reversed(list(enumerate(pieces))):
+      undone = undo(piece, setting, value, known)
+      segments.append(segment_of(i, piece, setting, undone, value, known))
+      value, known = undone.x, undone.known
+    residual = relative_norms(apply_fn(params, value) - z, z)
+  steps = jnp.sum(jnp.array([s.steps for s in segments], jnp.int32))
+  return Inversion(value, residual, steps, tuple(segments[::-1]))
+
+
+def _refuse_nonfinite(result: Inversion) -> None:
+  """Says where numbers ceased to be finite, when they are known."""
+  if isinstance(result.x, Tracer) or jnp.all(jnp.isfinite(result.x)):
+    return
+  bad = [s for s in result.segments if not jnp.all(jnp.isfinite(s.residual))]
+  where = f'segment {bad[-1].index} ({bad[-1].source})' if bad else 'the end'
+  rate = float(bad[-1].contraction) if bad else 0.0
+  if rate >= 1:
+    raise InversionError(
+      f'Residual {where} is not a contraction: its steps grow by {rate:.2g}.'
+      ' Iteration does not invert it. Scale its branch down, or train with a'
+      ' smaller amplitude.'
+    )
+  raise InversionError(
+    f'What comes back is not finite from {where} on. Are z and params finite?'
+  )
+
+
+def _check(method, z, like, x, params) -> None:
+  if method not in get_args(Method):
+    raise InversionError(
+      f'method must be one of {", ".join(get_args(Method))}, got {method!r}.'
+    )
+  if not jnp.issubdtype(like.dtype, jnp.floating):
+    raise InversionError(
+      f'x must be floats, got {like.dtype}: convert pictures to 0 … 1 first.'
+    )
+  if x is not None and jnp.shape(x) != like.shape:
+    raise InversionError(
+      f'x has shape {jnp.shape(x)}, but like has shape {like.shape}.'
+    )

@@ -1,0 +1,215 @@
+"""What is known of each operation: linear, elementwise, or neither."""
+
+import pathlib
+from collections.abc import Collection
+from typing import Any
+
+import jax.numpy as jnp
+from jax.extend import core
+
+# Linear in the operands at these places, when the others are constants.
+_LINEAR = {
+  'add_any': (0, 1),
+  'broadcast_in_dim': (0,),
+  'concatenate': None,  # all
+  'conv_general_dilated': (0, 1),
+  'convert_element_type': (0,),
+  'copy': (0,),
+  'copy_p': (0,),
+  'cumsum': (0,),
+  'dot_general': (0, 1),
+  'dynamic_slice': (0,),
+  'dynamic_update_slice': (0, 1),
+  'expand_dims': (0,),
+  'gather': (0,),
+  'mul': (0, 1),
+  'div': (0,),
+  'neg': (0,),
+  'optimization_barrier': None,
+  'pad': (0, 1),
+  'reduce_precision': (0,),
+  'reduce_sum': (0,),
+  'reduce_window_sum': (0,),
+  'reshape': (0,),
+  'rev': (0,),
+  'scatter-add': (0, 2),
+  'select_n': None,  # but for the choice, see below
+  'sharding_constraint': (0,),
+  'slice': (0,),
+  'split': (0,),
+  'squeeze': (0,),
+  'transpose': (0,),
+}
+_AFFINE = {'add': (0, 1), 'sub': (0, 1)}
+_BILINEAR = ('conv_general_dilated', 'dot_general', 'mul')
+
+ELEMENTWISE = frozenset(
+  (
+    'abs',
+    'acos',
+    'acosh',
+    'add',
+    'add_any',
+    'and',
+    'asin',
+    'asinh',
+    'atan',
+    'atan2',
+    'atanh',
+    'cbrt',
+    'ceil',
+    'clamp',
+    'convert_element_type',
+    'copy',
+    'copy_p',
+    'cos',
+    'cosh',
+    'digamma',
+    'div',
+    'eq',
+    'erf',
+    'erf_inv',
+    'erfc',
+    'exp',
+    'exp2',
+    'expm1',
+    'floor',
+    'ge',
+    'gt',
+    'integer_pow',
+    'is_finite',
+    'le',
+    'lgamma',
+    'log',
+    'log1p',
+    'logistic',
+    'lt',
+    'max',
+    'min',
+    'mul',
+    'ne',
+    'neg',
+    'nextafter',
+    'not',
+    'optimization_barrier',
+    'or',
+    'pow',
+    'reduce_precision',
+    'rem',
+    'round',
+    'rsqrt',
+    'select_n',
+    'sign',
+    'sin',
+    'sinh',
+    'sqrt',
+    'square',
+    'stop_gradient',
+    'sub',
+    'tan',
+    'tanh',
+    'xor',
+  )
+)
+
+# Which of several numbers a result is, depends on x.
+SWITCHES = frozenset(
+  (
+    'cummax',
+    'cummin',
+    'reduce_max',
+    'reduce_min',
+    'reduce_window_max',
+    'reduce_window_min',
+    'sort',
+  )
+)
+
+# Differentiable, and so run backwards by iteration.
+_SMOOTH = frozenset(
+  (
+    'cholesky',
+    'cond',
+    'conv_general_dilated',
+    'cumlogsumexp',
+    'cumprod',
+    'dot_general',
+    'dynamic_slice',
+    'dynamic_update_slice',
+    'gather',
+    'mul',
+    'reduce_prod',
+    'scatter',
+    'scatter_mul',
+    'top_k',
+    'triangular_solve',
+  )
+)
+
+
+def aval_of(atom) -> Any:
+  """Shape and dtype of an operand; a name for what JAX types as abstract."""
+  return atom.aval
+
+
+def is_affine(eqn: core.JaxprEqn, dependent: Collection[core.Var]) -> bool:
+  """Whether a result is affine in the operands that depend on x."""
+  places = [
+    i
+    for i, atom in enumerate(eqn.invars)
+    if not isinstance(atom, core.Literal) and atom in dependent
+  ]
+  name = eqn.primitive.name
+  if not all(is_float(v) for v in eqn.outvars):
+    return False
+  if name in _AFFINE:
+    return True
+  if name not in _LINEAR:
+    return False
+  if name == 'select_n' and 0 in places:
+    return False
+  if name in _BILINEAR and len(places) > 1:
+    return False
+  allowed = _LINEAR[name]
+  return allowed is None or set(places) <= set(allowed)
+
+
+def is_elementwise(eqn: core.JaxprEqn) -> bool:
+  """Whether each number of a result depends on the one at its place alone."""
+  shapes = {aval_of(a).shape for a in (*eqn.invars, *eqn.outvars)} - {()}
+  return eqn.primitive.name in ELEMENTWISE and len(shapes) <= 1
+
+
+def is_known(eqn: core.JaxprEqn) -> bool:
+  """Whether an operation can be run backwards by some means."""
+  name = eqn.primitive.name
+  tables = (_LINEAR, _AFFINE, ELEMENTWISE, SWITCHES, _SMOOTH)
+  return any(name in table for table in tables)
+
+
+def is_float(var: core.Var) -> bool:
+  """Whether a variable holds floating-point numbers."""
+  return jnp.issubdtype(aval_of(var).dtype, jnp.floating)
+
+
+UNKNOWN = 'unknown'
+
+
+def source_of(eqn: core.JaxprEqn) -> str:
+  """Where in the user's source an operation comes from, ``FILE:LINE``."""
+  traceback = getattr(eqn.source_info, 'traceback', None)
+  frames = [] if traceback is None else traceback.frames
+  for frame in frames:
+    if not _is_framework(frame.file_name):
+      return f'{pathlib.Path(frame.file_name).name}:{frame.line_num}'
+  return UNKNOWN
+
+
+_FRAMEWORKS = tuple(
+  f'/{name}/' for name in ('jax', 'flax', 'haiku', 'equinox', 'jaxlib')
+)
+
+
+def _is_framework(file_name: str) -> bool:
+  inside = file_name.split('site-packages')[-1]
+  return inside != file_name and inside.startswith(_FRAMEWORKS)

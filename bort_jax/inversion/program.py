@@ -1,0 +1,230 @@
+"""A function as a list of operations, nested calls inlined."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from bort_jax.inversion.errors import InversionError
+from bort_jax.inversion.operations import UNKNOWN, source_of
+
+# Calls that only wrap other operations; where they keep them.
+_CALLS = {
+  'jit': 'jaxpr',
+  'pjit': 'jaxpr',
+  'closed_call': 'call_jaxpr',
+  'core_call': 'call_jaxpr',
+  'custom_jvp_call': 'call_jaxpr',
+  'custom_vjp_call': 'call_jaxpr',
+  'checkpoint': 'jaxpr',
+  'remat': 'jaxpr',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What ``apply_fn(params, x)`` does, in order, without what has no effect."""
+
+  constant_eqns: tuple[core.JaxprEqn, ...]  # those that do not depend on x
+  eqns: tuple[core.JaxprEqn, ...]  # those that do
+  params: tuple[core.Var, ...]
+  captured: Mapping[core.Var, Any]  # arrays that the function closes over
+  invar: core.Var
+  outvar: core.Var
+  dependent: frozenset[core.Var]
+
+  def constants(self, params: Any) -> dict[core.Var, Any]:
+    """The values of everything that does not depend on x."""
+    env = {
+      **self.captured,
+      **dict(zip(self.params, jax.tree.leaves(params), strict=True)),
+    }
+    return evaluate(self.constant_eqns, {**self.captured, **env})
+
+
+def trace(
+  apply_fn: Callable[[Any, jax.Array], Any],
+  params: Any,
+  like: jax.ShapeDtypeStruct,
+) -> Program:
+  """Reads a function's operations.
+
+  Args:
+    apply_fn: the function of parameters and input.
+    params: its parameters, arrays or their shapes.
+    like: shape and dtype of x.
+
+  Returns:
+    The program.
+
+  Raises:
+    InversionError: if the function does not return one array of floats, or it
+      does not depend on x.
+  """
+  closed, out = jax.make_jaxpr(apply_fn, return_shape=True)(params, like)
+  leaves = jax.tree.leaves(out)
+  if len(leaves) != 1 or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+    raise InversionError(
+      'apply_fn must return one array of floats, but returns'
+      f' {jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", out)}. Choose one'
+      " of several outputs with inversion.until(apply_fn, 'NAME')."
+    )
+  flat = _Inliner()
+  params_and_x = [flat.fresh(v.aval) for v in closed.jaxpr.invars]
+  flat.dependent.add(params_and_x[-1])
+  (outvar,) = flat.inline(closed.jaxpr, closed.consts, params_and_x)
+  if outvar not in flat.dependent:
+    raise InversionError(
+      'apply_fn does not depend on x, so nothing of x can be recovered. Its'
+      ' arguments must be (params, x), in this order.'
+    )
+  used = _used(flat.eqns, outvar)
+  depends = lambda eqn: any(v in flat.dependent for v in eqn.outvars)
+  return Program(
+    tuple(eqn for eqn in used if not depends(eqn)),
+    tuple(eqn for eqn in used if depends(eqn)),
+    tuple(params_and_x[:-1]),
+    flat.captured,
+    params_and_x[-1],
+    outvar,
+    frozenset(flat.dependent),
+  )
+
+
+def evaluate(
+  eqns: Sequence[core.JaxprEqn], env: Mapping[core.Var, Any]
+) -> dict[core.Var, Any]:
+  """All values after some operations.
+
+  Args:
+    eqns: the operations.
+    env: the values that they start from.
+
+  Returns:
+    Those values and the new ones.
+  """
+  env = dict(env)
+  for eqn in eqns:
+    outs = apply(eqn, [read(env, atom) for atom in eqn.invars])
+    env.update(zip(eqn.outvars, outs, strict=True))
+  return env
+
+
+def apply(eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
+  """The results of one operation."""
+  options = eqn.primitive.get_bind_params(eqn.params)
+  outs = eqn.primitive.bind(*values, **options)
+  return outs if eqn.primitive.multiple_results else [outs]
+
+
+def read(env: Mapping[core.Var, Any], atom: core.Var | core.Literal) -> Any:
+  """The value of a variable or of a number in the program."""
+  return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+
+def variables(eqn: core.JaxprEqn) -> list[core.Var]:
+  """The operands of an operation that are not numbers in the program."""
+  return [a for a in eqn.invars if not isinstance(a, core.Literal)]
+
+
+class _Inliner:
+  """Collects the operations of nested programs, under new variables."""
+
+  def __init__(self):
+    self.eqns: list[core.JaxprEqn] = []
+    self.captured: dict[core.Var, Any] = {}
+    self.dependent: set[core.Var] = set()
+
+  def fresh(self, aval) -> core.Var:
+    return core.Var(aval)
+
+  def inline(
+    self, jaxpr, consts: Sequence[Any], args: Sequence, caller=None
+  ) -> list:
+    """Appends a program's operations; returns where its results are."""
+    names = dict(zip(jaxpr.invars, args, strict=True))
+    for var, value in zip(jaxpr.constvars, consts, strict=True):
+      names[var] = self.fresh(var.aval)
+      self.captured[names[var]] = value
+    lookup = lambda a: a if isinstance(a, core.Literal) else names[a]
+    for eqn in jaxpr.eqns:
+      if caller is not None and source_of(eqn) == UNKNOWN:
+        eqn = eqn.replace(source_info=caller.source_info)
+      outs = self._append(eqn, [lookup(atom) for atom in eqn.invars])
+      names.update(zip(eqn.outvars, outs, strict=True))
+    return [lookup(atom) for atom in jaxpr.outvars]
+
+  def _append(self, eqn, args: list) -> list:
+    depends = any(self._depends(atom) for atom in args)
+    name = eqn.primitive.name
+    if name in _CALLS:
+      return self.inline(*_opened(eqn.params[_CALLS[name]]), args, eqn)
+    if name == 'scan' and depends:
+      return self._unroll(eqn, args)
+    if name == 'stop_gradient' and not self._is_shift(args[0]):
+      return args  # it changes derivatives, not the function
+    outs = [self.fresh(var.aval) for var in eqn.outvars]
+    self.eqns.append(eqn.replace(invars=args, outvars=outs))
+    if depends:
+      self.dependent.update(outs)
+    return outs
+
+  def _unroll(self, eqn, args: list) -> list:
+    """A scan, such as one over layers, as its steps one after another."""
+    body, num_consts = eqn.params['jaxpr'], eqn.params['num_consts']
+    num_carry, length = eqn.params['num_carry'], eqn.params['length']
+    consts, carry = args[:num_consts], args[num_consts:][:num_carry]
+    sequences = args[num_consts + num_carry :]
+    order = range(length)
+    steps = {}
+    for i in reversed(order) if eqn.params['reverse'] else order:
+      now = [self._call(lambda a, i=i: a[i], atom) for atom in sequences]
+      inputs = [*consts, *carry, *now]
+      outs = self.inline(body.jaxpr, body.consts, inputs, eqn)
+      carry, steps[i] = outs[:num_carry], outs[num_carry:]
+    stacked = zip(*(steps[i] for i in order), strict=True)
+    return [*carry, *(self._call(_stack, *column) for column in stacked)]
+
+  def _call(self, function: Callable, *atoms) -> core.Var:
+    closed = jax.make_jaxpr(function)(
+      *(jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in atoms)
+    )
+    return self.inline(closed.jaxpr, closed.consts, atoms)[0]
+
+  def _is_shift(self, atom) -> bool:
+    """Whether it is a maximum, as softmax subtracts for its range alone."""
+    if isinstance(atom, core.Literal):
+      return False
+    made_by = next((e for e in self.eqns[::-1] if atom in e.outvars), None)
+    if made_by is None:
+      return False
+    if made_by.primitive.name in ('broadcast_in_dim', 'reshape', 'max'):
+      return any(self._is_shift(a) for a in made_by.invars)
+    return made_by.primitive.name == 'reduce_max'
+
+  def _depends(self, atom) -> bool:
+    return not isinstance(atom, core.Literal) and atom in self.dependent
+
+
+def _stack(*arrays):
+  return jnp.stack(arrays)
+
+
+def _opened(jaxpr) -> tuple[Any, Sequence[Any]]:
+  """A program and its constants, whether it comes with them or not."""
+  if isinstance(jaxpr, core.ClosedJaxpr):
+    return jaxpr.jaxpr, jaxpr.consts
+  return jaxpr, ()
+
+
+def _used(eqns: Sequence, outvar: core.Var) -> list:
+  """The operations that a result needs, in order."""
+  needed, kept = {outvar}, []
+  for eqn in reversed(eqns):
+    if any(var in needed for var in eqn.outvars):
+      needed.update(variables(eqn))
+      kept.append(eqn)
+  return kept[::-1]

@@ -1,0 +1,240 @@
+"""One segment run backwards, by the method that fits its kind."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from bort_jax.inversion.elementwise import main_branch, undo_elementwise
+from bort_jax.inversion.errors import InversionError
+from bort_jax.inversion.iterations import fixed_point, gauss_newton
+from bort_jax.inversion.layer_rules import undo_layer
+from bort_jax.inversion.least_squares import least_squares, relative_norm
+from bort_jax.inversion.linear_map import AffineMap, affine_map, masked
+from bort_jax.inversion.program import Program, read
+from bort_jax.inversion.segments import Constants, Piece
+
+Method: TypeAlias = Literal['auto', 'least_squares', 'published', 'transpose']
+Rule: TypeAlias = Callable[..., jax.Array]
+
+
+class Setting(NamedTuple):
+  """What holds for all segments of an inversion."""
+
+  program: Program
+  method: Method
+  constants: Constants
+  recorded: Constants | None  # the values that x brings about, if x is given
+  tolerance: float
+  max_steps: int
+  rules: Mapping[str, Rule]
+
+
+class Undone(NamedTuple):
+  """A segment run backwards."""
+
+  x: jax.Array
+  known: jax.Array | None = None  # where x is the only preimage; None: all over
+  steps: Any = 0
+  contraction: Any = jnp.nan
+  one_to_one: bool = True  # whether the segment is, as far as is known
+
+
+def undo(
+  piece: Piece, setting: Setting, y: jax.Array, known: jax.Array | None
+) -> Undone:
+  """Runs a segment backwards.
+
+  Args:
+    piece: the segment.
+    setting: what holds for all segments.
+    y: what came out.
+    known: which numbers of y are known; None for all.
+
+  Returns:
+    What went in.
+  """
+  constants, eqn = setting.constants, piece.eqns[0]
+  if len(piece.eqns) == 1 and eqn.primitive.name in setting.rules:
+    return _by_rule(piece, setting, y)
+  match piece.kind:
+    case 'elementwise':
+      return _undo_elementwise(piece, setting, y)
+    case 'affine':
+      return _undo_affine(piece, setting, y, known)
+    case 'pooling':
+      return _undo_pooling(piece, setting, y, known)
+  if piece.switches and setting.recorded is None:
+    raise _needs_x(piece)
+  recorded = setting.recorded
+  function = lambda v: (
+    piece.switched(constants, v, recorded)
+    if piece.switches and recorded is not None
+    else piece(constants, v)
+  )
+  if piece.kind == 'residual':
+    return _undo_residual(function, setting, y)
+  start = _start(piece, function, y)
+  x, steps = gauss_newton(
+    function, y, start, known, setting.tolerance, setting.max_steps
+  )
+  return Undone(x, steps=steps)
+
+
+def _by_rule(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
+  eqn = piece.eqns[0]
+  constants = [
+    read(setting.constants, a) for a in eqn.invars if a is not piece.invar
+  ]
+  rule = setting.rules[eqn.primitive.name]
+  x = rule(y, piece.like, *constants, **eqn.params)
+  if x.shape != piece.like.shape:
+    raise InversionError(
+      f'The rule for {eqn.primitive.name!r} gave shape {x.shape}, but what went'
+      f' in has shape {piece.like.shape}.'
+    )
+  return Undone(x)
+
+
+def _undo_elementwise(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
+  branch = main_branch(piece, setting.program)
+  if setting.method == 'published' and not branch.one_to_one:
+    x, known = y.astype(piece.like.dtype), None  # ReLU passes through
+  else:
+    x, known = undo_elementwise(piece, setting.constants, branch, y)
+  return Undone(x, known, one_to_one=branch.one_to_one)
+
+
+def _undo_affine(
+  piece: Piece, setting: Setting, y: jax.Array, known: jax.Array | None
+) -> Undone:
+  constants = setting.constants
+  if setting.method in ('published', 'transpose'):
+    return _layer_by_layer(piece, setting, y)
+  affine = affine_map(lambda v: piece(constants, v), piece.like)
+  if known is not None:
+    affine, y = masked(affine, known), jnp.where(known, y, 0)
+  if setting.method == 'least_squares':
+    return _solved(affine, setting, y)
+  return _transposed_or_solved(piece, affine, setting, y)
+
+
+def _layer_by_layer(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
+  steps = 0
+  for part in reversed(piece.parts):
+    if len(part.eqns) > 1:  # a sum of branches has no rule of its own
+      affine = affine_map(lambda v, p=part: p(setting.constants, v), part.like)
+      y, count = least_squares(affine, y, setting.tolerance, setting.max_steps)
+      steps += count
+    else:
+      scaling = 'published' if setting.method == 'published' else 'transpose'
+      y = undo_layer(part, setting.constants, y, scaling)
+  return Undone(y, steps=steps)
+
+
+def _solved(affine: AffineMap, setting: Setting, y: jax.Array) -> Undone:
+  x, steps = least_squares(affine, y, setting.tolerance, setting.max_steps)
+  return Undone(x, steps=steps)
+
+
+def _transposed_or_solved(
+  piece: Piece, affine: AffineMap, setting: Setting, y: jax.Array
+) -> Undone:
+  """The scaled transpose where it solves, as between orthogonal layers."""
+  if any(len(part.eqns) > 1 for part in piece.parts):
+    return _solved(affine, setting, y)
+  guess = y
+  for part in reversed(piece.parts):
+    guess = undo_layer(part, setting.constants, guess, 'transpose')
+  miss = relative_norm(
+    affine.apply(guess) + affine.offset - y, y - affine.offset
+  )
+  solve = lambda: least_squares(affine, y, setting.tolerance, setting.max_steps)
+  keep = lambda: (guess, jnp.int32(0))
+  x, steps = jax.lax.cond(miss <= setting.tolerance, keep, solve)
+  return Undone(x, steps=steps)
+
+
+def _undo_pooling(
+  piece: Piece, setting: Setting, y: jax.Array, known: jax.Array | None
+) -> Undone:
+  if setting.method == 'published' and len(piece.eqns) == 1:
+    return Undone(_spread(piece, y))
+  if setting.recorded is None:
+    raise _needs_x(piece)
+  recorded = setting.recorded
+  affine = affine_map(
+    lambda v: piece.switched(setting.constants, v, recorded), piece.like
+  )
+  if known is not None:
+    affine, y = masked(affine, known), jnp.where(known, y, 0)
+  return _solved(affine, setting, y)
+
+
+def _spread(piece: Piece, y: jax.Array) -> jax.Array:
+  """The published inverse of a maximum: it stands for its whole window."""
+  eqn = piece.eqns[0]
+  name = {'reduce_max': 'reduce_sum', 'reduce_window_max': 'reduce_window_sum'}
+  if eqn.primitive.name not in name:
+    raise InversionError(
+      f'There is no published rule for {eqn.primitive.name!r} ({piece.source});'
+      " use method='auto' and give x."
+    )
+  total = affine_map(lambda v: _sum_like(eqn, v), piece.like)
+  count = total.transpose(jnp.ones_like(y))
+  return total.transpose(y) / jnp.maximum(count, 1)
+
+
+def _sum_like(eqn, v: jax.Array) -> jax.Array:
+  """The sum over the windows of a maximum."""
+  if eqn.primitive.name == 'reduce_max':
+    return jnp.sum(v, axis=eqn.params['axes'])
+  options = eqn.params
+  return jax.lax.reduce_window(
+    v,
+    jnp.zeros((), v.dtype),
+    jax.lax.add,
+    options['window_dimensions'],
+    options['window_strides'],
+    options['padding'],
+    options['base_dilation'],
+    options['window_dilation'],
+  )
+
+
+def _undo_residual(
+  function: Callable[[jax.Array], jax.Array], setting: Setting, y: jax.Array
+) -> Undone:
+  """By fixed point; what that leaves, by Gauss–Newton."""
+  found = fixed_point(function, y, setting.tolerance, setting.max_steps)
+  finite = jnp.isfinite(found.residual) & (found.residual < 1)
+  start = jnp.where(finite, found.x, y)
+  refine = lambda: gauss_newton(
+    function, y, start, None, setting.tolerance, setting.max_steps
+  )
+  keep = lambda: (found.x, jnp.int32(0))
+  done = found.residual <= setting.tolerance
+  x, steps = jax.lax.cond(done, keep, refine)
+  return Undone(x, steps=found.steps + steps, contraction=found.contraction)
+
+
+def _start(piece: Piece, function, y: jax.Array) -> jax.Array:
+  """Where Gauss–Newton starts: y itself, or the scaled transpose of it."""
+  if piece.like.shape == y.shape:
+    return y.astype(piece.like.dtype)
+  tangent = affine_map(function, piece.like)
+  back = tangent.transpose(y - tangent.offset)
+  forth = tangent.apply(back)
+  energy = jnp.sum(jnp.square(forth))
+  along = jnp.sum(forth * (y - tangent.offset))
+  return back * along / jnp.where(energy > 0, energy, 1)
+
+
+def _needs_x(piece: Piece) -> InversionError:
+  names = ', '.join(eqn.primitive.name for eqn in piece.switches)
+  return InversionError(
+    f'{names} ({piece.source}) keeps the largest numbers but not where they'
+    ' were, which z alone does not tell. Give the x that z came from:'
+    ' invert(…, x=x), or reconstruct(apply_fn, params, x).'
+  )
