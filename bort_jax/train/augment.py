@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from bort_jax.train.errors import RunError
 from bort_jax.train.pixel_ops import GREY
 from bort_jax.train.rand_augment import MAX_MAGNITUDE, rand_augment
 
@@ -33,7 +34,7 @@ class Recipe:
       gets one of the two.
 
   Raises:
-    ValueError: if a number is outside its range.
+    RunError: if a number is outside its range.
   """
 
   pad_crop: int = 0
@@ -49,9 +50,9 @@ class Recipe:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f'{field.name} must be ≥ 0, got {value!r}.')
+        raise RunError(f'{field.name} must be ≥ 0, got {value!r}.')
     if self.magnitude > MAX_MAGNITUDE:
-      raise ValueError(
+      raise RunError(
         f'magnitude must be 0 … {MAX_MAGNITUDE:g}, got {self.magnitude}. A'
         ' magnitude on the scale that ends at 30 is to be divided by 3.'
       )

@@ -121,7 +121,7 @@ def read_config(run_dir: pathlib.Path) -> TrainConfig:
       f'{run_dir} is not the directory of a run: {path} cannot be read'
       f' ({error.strerror}).'
     ) from None
-  except (ValueError, TypeError, KeyError) as error:
+  except (RunError, ValueError, TypeError, KeyError) as error:
     raise RunError(
       f'{path} does not hold the settings of a run ({error}).'
     ) from None

@@ -21,6 +21,7 @@ from bort_jax.train.augment import (
   mix_batch,
   pad_crop,
 )
+from bort_jax.train.errors import RunError
 from bort_jax.train.rand_augment import (
   OPERATIONS,
   apply_operation,
@@ -401,7 +402,7 @@ def test_a_batch_over_eight_devices_is_augmented_as_on_one(whole):
   ],
 )
 def test_recipes_out_of_range_are_refused(options, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(RunError, match=message):
     Recipe(**options)
 
 

@@ -207,6 +207,7 @@ def test_command_line_end_to_end(tmp_path, capsys, monkeypatch):
   ('arguments', 'code'),
   [
     (['train', '--gamma', '-1'], 'gamma must be a finite number >= 0'),
+    (['train', '--magnitude', '30'], 'magnitude must be 0 … 10, got 30.0.'),
     (['train', 'digit_cnn'], "Did you mean 'digits_cnn'"),
     (['train', '--resume'], 'resume needs run_dir'),
     (['train', '--process-id', '1'], 'go together'),
@@ -220,6 +221,8 @@ def test_command_line_errors(arguments, code, capsys):
     cli.main(arguments)
   if isinstance(code, str):
     assert code in str(exit_.value.code)
+    assert str(exit_.value.code).startswith('bort-jax: ')
+    assert not capsys.readouterr().err
   else:
     assert exit_.value.code == code
     assert '--gamma' in capsys.readouterr().err
