@@ -116,8 +116,14 @@ def read_runs(run_dirs: list[pathlib.Path]) -> list[History]:
     A history for every network that has finished an epoch.
 
   Raises:
-    RunError: if a directory is not that of a run, or nothing is written yet.
+    RunError: if there is none, one is not that of a run, or nothing is written
+      yet.
   """
+  if not run_dirs:
+    raise RunError(
+      'compare needs at least one run: give the run directories, as in bort-jax'
+      ' compare RUN RUN.'
+    )
   histories = []
   for run_dir in run_dirs:
     config = read_config(run_dir)

@@ -213,6 +213,7 @@ def test_command_line_end_to_end(tmp_path, capsys, monkeypatch):
     (['train', '--process-id', '1'], 'go together'),
     (['evaluate', 'nowhere'], 'nowhere is not the directory of a run'),
     (['compare', 'nowhere'], 'nowhere is not the directory of a run'),
+    (['compare'], 'compare needs at least one run'),
     (['train', '--gama', '1'], 2),
   ],
 )
