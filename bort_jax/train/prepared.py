@@ -6,12 +6,14 @@ the whole set where a part was asked for. So everything is checked here first.
 """
 
 import concurrent.futures
+import difflib
 import os
 import pathlib
 import re
 from collections.abc import Iterable
 from typing import Any
 
+from bort_jax.train import small_sets
 from bort_jax.train.errors import DataError
 
 INFO = 'dataset_info.json'
@@ -180,10 +182,13 @@ def _absent(name: str, root: pathlib.Path) -> str:
     for path in root.glob(f'{depth}/{INFO}')
   }
   there = ', '.join(sorted(sets)) or 'no data set'
+  known = sorted({'digits', *sets, *small_sets.NAMES})
+  near = difflib.get_close_matches(name, known, n=1)
+  hint = f' Did you mean {near[0]!r}?' if near and name not in known else ''
   return (
-    f'Data set {name!r} is not in {root}, which holds {there}. Give another'
-    ' TFDS directory with --data-dir or TFDS_DATA_DIR, or prepare the set once.'
-    f' {_prepare(name, root)} --data digits needs no download.'
+    f'Data set {name!r} is not in {root}, which holds {there}.{hint} Give'
+    ' another TFDS directory with --data-dir or TFDS_DATA_DIR, or prepare the'
+    f' set once. {_prepare(name, root)} --data digits needs no download.'
   )
 
 

@@ -107,8 +107,19 @@ def test_an_absent_set_says_where_it_was_sought(tmp_path):
   message = str(error.value)
   assert "'mnist'" in message
   assert str(tmp_path) in message
-  assert 'which holds cifar10' in message
+  assert 'which holds cifar10. Give another' in message
   assert 'digits needs no download' in message
+
+
+@pytest.mark.parametrize(
+  ('name', 'near'),
+  [('digit', 'digits'), ('fashon_mnist', 'fashion_mnist'), ('mine', 'mime')],
+)
+def test_a_misspelt_set_gets_the_nearest_name(tmp_path, name, near):
+  (tmp_path / 'mime' / '1.0.0').mkdir(parents=True)
+  (tmp_path / 'mime' / '1.0.0' / 'dataset_info.json').touch()
+  with pytest.raises(DataError, match=f'Did you mean {near!r}'):
+    load_dataset(name, tmp_path)
 
 
 def test_an_absent_directory_is_named(tmp_path):
