@@ -3,6 +3,7 @@
 import difflib
 import pathlib
 import runpy
+import traceback
 
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
@@ -31,7 +32,8 @@ def load_config(name: str) -> TrainConfig:
     The settings.
 
   Raises:
-    RunError: if there is no such configuration or the file defines none.
+    RunError: if there is no such configuration, or the file fails or defines
+      none.
 
   Examples:
     >>> from bort_jax.configs import load_config
@@ -49,12 +51,27 @@ def load_config(name: str) -> TrainConfig:
       f'No configuration is called {name!r}; there are {", ".join(names)}, and'
       f' the paths of your own Python files.{hint}'
     )
-  config = runpy.run_path(str(path)).get('config')
+  try:
+    config = runpy.run_path(str(path)).get('config')
+  except Exception as error:  # of any kind: it is the user's code that runs
+    raise RunError(
+      f'{path} cannot be used as a configuration: line {_line(error, path)}'
+      f' fails with {type(error).__name__}: {error}'
+    ) from error
   if not isinstance(config, TrainConfig):
     raise RunError(
-      f'{path} defines no config; it must hold: config = TrainConfig(...).'
+      f'{path} defines no config; it must hold: from bort_jax.train import'
+      ' TrainConfig; config = TrainConfig(...).'
     )
   return config
+
+
+def _line(error: Exception, path: pathlib.Path) -> int | None:
+  """The line of the file that led to the error."""
+  if isinstance(error, SyntaxError) and error.filename == str(path):
+    return error.lineno
+  frames = traceback.extract_tb(error.__traceback__)
+  return [f.lineno for f in frames if f.filename == str(path)][-1]
 
 
 def _folder() -> pathlib.Path:
