@@ -56,6 +56,12 @@ class Comparison(NamedTuple):
   pictures: np.ndarray  # (N, H, W, C) test pictures in 0 … 1
   reconstructions: dict[str, np.ndarray]  # of each network, like the pictures
   errors: dict[str, ReconstructionError]  # of each network, (N,) arrays
+  config: TrainConfig
+
+  def __repr__(self) -> str:
+    # Whoever prints it wants the table, not a thousand lines of arrays.
+    rows = ''.join(f'\n  {row},' for row in self.rows)
+    return f'Comparison(run_dir={str(self.run_dir)!r}, rows=({rows}\n))'
 
 
 class Start(NamedTuple):
@@ -210,6 +216,7 @@ def _compare(
     to_numpy(pictures),
     to_numpy(results),
     to_numpy(errors),
+    config,
   )
 
 

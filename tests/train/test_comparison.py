@@ -68,6 +68,15 @@ def test_the_run_directory_is_complete(finished):
   assert [row['network'] for row in results] == ['adamw', 'bort', 'untrained']
 
 
+def test_a_comparison_prints_as_its_table(finished):
+  path, comparison = finished
+  text = repr(comparison)
+  assert str(path) in text
+  assert "network='untrained'" in text
+  assert len(text) < 1000
+  assert 'rray' not in text
+
+
 def test_the_checkpoint_holds_the_result(finished):
   path, comparison = finished
   restored = last_state(path, 'bort')
