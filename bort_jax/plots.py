@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bort_jax.train.comparison import CONTROL, Comparison
 from bort_jax.train.metrics import Epoch, Step
@@ -17,31 +18,41 @@ _LABELS = {
   'bort': 'Bort',
   CONTROL: 'untrained (control)',
 }
+_HARD = 'Bort (hard)'
 
 
-def label_of(network: str) -> str:
-  """How figures and tables call a network."""
-  return _LABELS.get(network, network)
+def label_of(network: str, constraint: str) -> str:
+  """How figures and tables call a network of a run under a constraint."""
+  is_hard = network == 'bort' and constraint == 'hard'
+  return _HARD if is_hard else _LABELS[network]
 
 
-def _colors(networks: Iterable[str]) -> dict[str, str]:
+def _colors(labels: Iterable[str]) -> dict[str, str]:
   """The colour of each network: always the same for those of one run."""
-  if set(networks) <= set(_LABELS):
-    return {name: 'C0' if name == 'bort' else 'C1' for name in networks}
-  return {name: f'C{i}' for i, name in enumerate(networks)}
+  borts = {_HARD, _LABELS['bort']}
+  if set(labels) <= {*borts, *_LABELS.values()}:
+    return {label: 'C0' if label in borts else 'C1' for label in labels}
+  return {label: f'C{i}' for i, label in enumerate(labels)}
 
 
 def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
   """All figures of a comparison, by the name of their file."""
-  steps = {name: fit.steps for name, fit in comparison.fits.items()}
-  histories = {name: fit.epochs for name, fit in comparison.fits.items()}
+  named = lambda by_network: {
+    label_of(network, comparison.config.constraint): value
+    for network, value in by_network.items()
+  }
+  fits = named(comparison.fits)
+  histories = {label: fit.epochs for label, fit in fits.items()}
+  steps = {label: fit.steps for label, fit in fits.items()}
   figures = {
     'curves': training_curves(steps, histories),
     'singular_values': singular_values_over_training(histories),
   }
   if comparison.reconstructions:
     figures['reconstructions'] = reconstructions(
-      comparison.pictures, comparison.reconstructions, comparison.errors
+      comparison.pictures,
+      named(comparison.reconstructions),
+      named(comparison.errors),
     )
   return figures
 
@@ -49,26 +60,28 @@ def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
 def training_curves(
   steps: Mapping[str, Sequence[Step]], epochs: Mapping[str, Sequence[Epoch]]
 ) -> Figure:
-  """Training loss by step, and test accuracy by epoch, of every network."""
+  """Training loss by step, and test accuracy by epoch, by label of network."""
   figure = Figure(figsize=(8, 3), layout='constrained')
   loss, accuracy = figure.subplots(1, 2)
   colors = _colors(steps)
-  for network, history in steps.items():
-    color, label = colors[network], label_of(network)
+  for label, history in steps.items():
+    color = colors[label]
     numbers = [step.step for step in history]
     losses = np.array([step.loss for step in history])
     loss.plot(numbers, losses, color=color, alpha=0.25, linewidth=0.8)
     loss.plot(numbers, _smooth(losses), color=color, label=label)
     accuracy.plot(
-      [epoch.epoch for epoch in epochs[network]],
-      [100 * epoch.test_accuracy for epoch in epochs[network]],
+      [epoch.epoch for epoch in epochs[label]],
+      [100 * epoch.test_accuracy for epoch in epochs[label]],
       color=color,
       label=label,
     )
   loss.set(xlabel='step', ylabel='training loss', yscale='log')
   late = [e.test_accuracy for h in epochs.values() for e in h[len(h) // 4 :]]
   accuracy.set(xlabel='epoch', ylabel='test accuracy (%)')
-  accuracy.set_ylim(bottom=100 * min(late) - 1)  # not the start, far below
+  top = min(accuracy.get_ylim()[1], 100)
+  accuracy.set_ylim(100 * min(late) - 1, top)  # not the start, far below
+  accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
   accuracy.legend(frameon=False)
   return figure
 
@@ -79,15 +92,15 @@ def singular_values_over_training(
   """The range and the median of each kernel's singular values, by epoch.
 
   Args:
-    histories: the epochs of every network, by its name.
+    histories: the epochs of every network, by its label.
     columns: panels in a row.
 
   Returns:
     The figure, with a panel for every kernel.
   """
   measured = {
-    network: [epoch for epoch in epochs if epoch.kernels]
-    for network, epochs in histories.items()
+    label: [epoch for epoch in epochs if epoch.kernels]
+    for label, epochs in histories.items()
   }
   kernels = list(next(iter(measured.values()))[0].kernels)
   rows = -(-len(kernels) // columns)
@@ -96,16 +109,17 @@ def singular_values_over_training(
   figure = Figure(figsize=(1.9 * columns, 2.4 * rows), layout='constrained')
   panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
   for panel, kernel in zip(panels.flat, kernels, strict=False):
-    for network, epochs in measured.items():
+    for label, epochs in measured.items():
       numbers = [epoch.epoch for epoch in epochs]
       low, middle, high, _ = np.array(
         [epoch.kernels[kernel] for epoch in epochs]
       ).T
-      color = colors[network]
+      color = colors[label]
       panel.fill_between(numbers, low, high, color=color, alpha=0.25)
-      panel.plot(numbers, middle, color=color, label=label_of(network))
+      panel.plot(numbers, middle, color=color, label=label)
     panel.set_title(kernel.removesuffix('/kernel'), fontsize=9)
     panel.set(xlabel='epoch')
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
   for panel in panels.flat[len(kernels) :]:
     panel.set_axis_off()
   for row in panels:
@@ -128,7 +142,7 @@ def reconstructions(
 
   Args:
     pictures: (N, H, W, C) in 0 … 1, C one or three.
-    results: each network's reconstructions, of the same shape.
+    results: each network's reconstructions, of the same shape, by its label.
     errors: each network's errors.
     columns: pictures shown.
 
@@ -142,9 +156,9 @@ def reconstructions(
   )
   rows = figure.subplots(1 + 2 * len(results), columns, squeeze=False)
   _show_row(rows[0], 'input', pictures)
-  for i, (network, shown) in enumerate(results.items()):
-    label = label_of(network).replace(' (', '\n(')
-    raw, fitted = errors[network]
+  for i, (name, shown) in enumerate(results.items()):
+    label = name.replace(' (', '\n(')
+    raw, fitted = errors[name]
     _show_row(rows[2 * i + 1], label, shown, raw)
     scaled = best_scale(pictures, shown) * shown
     _show_row(rows[2 * i + 2], f'{label}\nbest scale', scaled, fitted)

@@ -77,7 +77,7 @@ def _train_command(default: TrainConfig):
   ) -> None:
     start_processes(processes)
     console = Console(quiet=jax.process_index() > 0)
-    with _ProgressBars(console) as bars:
+    with _ProgressBars(console, config.constraint) as bars:
       comparison = train(config, bars)
     if jax.process_index() > 0:
       return
@@ -118,7 +118,7 @@ def evaluate_command(
     table.add_column(heading, justify='right')
   for e in evaluate_run(config, checkpoint):
     table.add_row(
-      plots.label_of(e.network),
+      plots.label_of(e.network, config.constraint),
       str(e.step),
       f'{e.test_loss:.4f}',
       f'{e.test_accuracy:.2%}',
@@ -149,17 +149,20 @@ def compare_command(
     'images/s',
   ):
     table.add_column(heading, justify='right')
-  for h in histories:
+  labels = [plots.label_of(h.network, h.config.constraint) for h in histories]
+  for label, h in zip(labels, histories, strict=True):
     table.add_row(
       str(h.run_dir),
-      plots.label_of(h.network),
+      label,
       str(h.epochs[-1].epoch),
       f'{h.epochs[-1].test_accuracy:.2%}',
       f'{h.best_accuracy:.2%}',
       _number(h.orthogonality_error, '.2g'),
       _number(h.images_per_second, '.0f'),
     )
-  names = [f'{h.run_dir}: {plots.label_of(h.network)}' for h in histories]
+  names = [
+    f'{h.run_dir}: {label}' for label, h in zip(labels, histories, strict=True)
+  ]
   figure = plots.training_curves(
     {name: h.steps for name, h in zip(names, histories, strict=True)},
     {name: h.epochs for name, h in zip(names, histories, strict=True)},
@@ -211,7 +214,7 @@ def comparison_table(comparison: Comparison) -> Table:
   for row in comparison.rows:
     errors = [_number(row.raw_error, '.3g'), _number(row.fitted_error, '.3f')]
     table.add_row(
-      plots.label_of(row.network),
+      plots.label_of(row.network, comparison.config.constraint),
       f'{row.test_accuracy:.2%}',
       f'{row.orthogonality_error:.2g}',
       *(errors if shows_errors else []),
@@ -233,17 +236,21 @@ def _number(value: float | None, spec: str) -> str:
 
 
 class _ProgressBars(Listener, Progress):
-  """One bar for each network, with its last loss, accuracy and pace."""
+  """One bar for each network, with its last loss, accuracy and pace.
 
-  def __init__(self, console: Console):
+  A line fits into 80 columns up to a million steps.
+  """
+
+  def __init__(self, console: Console, constraint: str):
     super().__init__(
       TextColumn('{task.description:6}'),
-      BarColumn(bar_width=20),
+      BarColumn(bar_width=8),
       MofNCompleteColumn(),
       TextColumn('{task.fields[status]}'),
       TimeRemainingColumn(elapsed_when_finished=True),
       console=console,
     )
+    self._constraint = constraint
     self._tasks_by_network = {}
 
   def started(self, start: Start) -> None:
@@ -252,14 +259,15 @@ class _ProgressBars(Listener, Progress):
       self.console.print(f'Caution: {caution}')
     for network in start.networks:
       self._tasks_by_network[network] = self.add_task(
-        plots.label_of(network), total=start.num_steps, status='compiling …'
+        plots.label_of(network, self._constraint),
+        total=start.num_steps,
+        status='compiling …',
       )
 
   def stepped(self, network: str, steps: list[Step], pace: Pace) -> None:
     last = steps[-1]
     status = (
-      f'loss {last.loss:.4f} accuracy {last.accuracy:.1%}'
-      f' {1000 * pace.seconds:.0f} ms/step'
+      f'loss {last.loss:.3f} acc {last.accuracy:.1%}'
       f' {pace.images_per_second:.0f} images/s'
     )
     self.update(

@@ -107,6 +107,8 @@ def test_sgd_learns_with_a_logit_scale(tmp_path):
 def test_the_hard_constraint_is_exact(tmp_path):
   comparison = run(tmp_path / 'hard', constraint='hard', amplitude=2.0)
   assert comparison.rows[1].orthogonality_error < 1e-5
+  names = terminal.comparison_table(comparison).columns[0].cells
+  assert list(names) == ['AdamW', 'Bort (hard)', 'untrained (control)']
   spread = comparison.fits['bort'].epochs[-1].kernels['conv2/kernel']
   np.testing.assert_allclose(spread[:3], np.sqrt(2), rtol=1e-5)
   assert spread.orthogonality_error < 1e-5
