@@ -1,5 +1,6 @@
 """What the command line shows: options, progress, findings and tables."""
 
+import argparse
 import dataclasses
 import logging
 import pathlib
@@ -28,7 +29,7 @@ from bort_jax.train.errors import PreemptedError, RunError
 from bort_jax.train.metrics import Pace, Step
 from bort_jax.train.prepare import prepare
 from bort_jax.train.report import evaluate_run, read_runs
-from bort_jax.train.run_dir import read_config
+from bort_jax.train.run_dir import holds_run, read_config
 
 _ALONE = Processes()
 _PREEMPTED, _INTERRUPTED = 143, 130  # as a shell counts SIGTERM and SIGINT
@@ -41,7 +42,7 @@ def run(args: Sequence[str] | None = None) -> None:
   args = list(sys.argv[1:] if args is None else args)
   app = tyro.extras.SubcommandApp()
   try:
-    default, args = _named_config(args)
+    default, args = _starting_config(args)
     app.command(name='train')(_train_command(default))
     app.command(name='evaluate')(evaluate_command)
     app.command(name='compare')(compare_command)
@@ -61,11 +62,26 @@ def run(args: Sequence[str] | None = None) -> None:
     sys.exit(_INTERRUPTED)
 
 
-def _named_config(args: list[str]) -> tuple[TrainConfig, list[str]]:
-  """The configuration that ``train`` starts from, and the other arguments."""
-  if len(args) < 2 or args[0] != 'train' or args[1].startswith('-'):
+def _starting_config(args: list[str]) -> tuple[TrainConfig, list[str]]:
+  """What ``train`` starts from, and the other arguments, which override it.
+
+  It is the configuration that is named, else that of the run to resume.
+  """
+  if args[:1] != ['train']:
     return TrainConfig(), args
-  return load_config(args[1]), [args[0], *args[2:]]
+  if len(args) > 1 and not args[1].startswith('-'):
+    return load_config(args[1]), [args[0], *args[2:]]
+  run_dir = _run_to_resume(args)
+  return TrainConfig() if run_dir is None else read_config(run_dir), args
+
+
+def _run_to_resume(args: list[str]) -> pathlib.Path | None:
+  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  parser.add_argument('--resume', action=argparse.BooleanOptionalAction)
+  parser.add_argument('--run-dir', '--run_dir', type=pathlib.Path, nargs='?')
+  found, _ = parser.parse_known_args(args)
+  resumes = found.resume and found.run_dir and holds_run(found.run_dir)
+  return found.run_dir if resumes else None
 
 
 def _train_command(default: TrainConfig):
@@ -77,6 +93,10 @@ def _train_command(default: TrainConfig):
   ) -> None:
     start_processes(processes)
     console = Console(quiet=jax.process_index() > 0)
+    if config.resume and config.run_dir and not holds_run(config.run_dir):
+      console.print(
+        f'Nothing to resume in {config.run_dir}: a new run starts there.'
+      )
     with _ProgressBars(console, config.constraint) as bars:
       comparison = train(config, bars)
     if jax.process_index() > 0:
@@ -92,7 +112,8 @@ def _train_command(default: TrainConfig):
     'Train a network, by default with and without Bort.\n\n'
     'bort-jax train [CONFIG] [options]: CONFIG is one of'
     f' {", ".join(config_names())}, or the path of a Python file; the options'
-    ' override its settings. Without it, a small network is trained on digits.'
+    ' override its settings. Without it, a small network is trained on digits;'
+    ' with --resume, the settings are those of the run.'
   )
   return train_command
 

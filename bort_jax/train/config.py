@@ -50,7 +50,8 @@ class TrainConfig:
   run_dir: pathlib.Path | None = None
   """Directory to write, which must not exist; by default runs/DATA-TIME."""
   resume: bool = False
-  """Goes on with the run in run_dir, where it stopped."""
+  """Goes on with the run in run_dir where it stopped, and starts it if there is
+  none: so a command may be repeated until it is through."""
   compare: bool = True
   """Whether the network is trained without the constraint too, and the two are
   compared."""

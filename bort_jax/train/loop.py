@@ -151,8 +151,7 @@ class Trainer:
           checkpoints.wait()
           raise PreemptedError(
             f'Stopped by SIGTERM after step {done} of {self.num_steps} of'
-            f' {self.name!r}; go on with the same options and --resume'
-            f' --run-dir {self.run_dir}.'
+            f' {self.name!r}; go on with --resume --run-dir {self.run_dir}.'
           )
     seconds = time.perf_counter() - begin
     return Fit(self.network, *evaluated(state), steps, epochs, seconds)

@@ -36,11 +36,16 @@ def check_run_dir(config: TrainConfig) -> None:
     _on_first_process(lambda: _check(path, config))
 
 
+def holds_run(path: pathlib.Path) -> bool:
+  """Whether a directory is that of a run."""
+  return (path / 'config.json').exists()
+
+
 def _check(path: pathlib.Path, config: TrainConfig) -> None:
-  if config.resume and (path / 'config.json').exists():
+  if config.resume and holds_run(path):
     _check_same(path, config)
   elif path.exists():
-    raise _exists(path)
+    raise _exists(path, config.resume)
 
 
 def _on_first_process(action: Callable[[], None]) -> None:
@@ -75,14 +80,14 @@ def open_run_dir(config: TrainConfig) -> pathlib.Path:
 
 
 def _make(path: pathlib.Path, config: TrainConfig) -> None:
-  if config.resume and (path / 'config.json').exists():
+  if config.resume and holds_run(path):
     return
   try:
     path.mkdir(parents=True)
     settings = json.dumps(dataclasses.asdict(config), indent=2, default=str)
     (path / 'config.json').write_text(settings + '\n')
   except FileExistsError:
-    raise _exists(path) from None
+    raise _exists(path, config.resume) from None
   except OSError as error:
     raise RunError(
       f'Run directory {path} cannot be made: {error.strerror}. Choose another'
@@ -127,7 +132,12 @@ def read_config(run_dir: pathlib.Path) -> TrainConfig:
     ) from None
 
 
-def _exists(path: pathlib.Path) -> RunError:
+def _exists(path: pathlib.Path, resume: bool) -> RunError:
+  if resume:
+    return RunError(
+      f'Nothing to resume in {path}: it is there, but holds no config.json. Say'
+      ' with --run-dir which run; a new one needs a directory of its own.'
+    )
   return RunError(
     f'Run directory {path} exists already. Choose another with --run-dir,'
     ' remove it, or go on with the run in it with --resume.'

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from run_helpers import Interrupt, Interrupting, last_state
 
+from bort_jax import cli
 from bort_jax.train import TrainConfig, train
 from bort_jax.train.augment import Recipe
 from bort_jax.train.comparison import Listener
@@ -98,9 +99,51 @@ def test_resuming_a_finished_run_changes_nothing(uninterrupted):
   ]
 
 
-def test_resuming_where_nothing_is_starts(tmp_path):
-  comparison = run(tmp_path / 'new', resume=True, compare=False, epochs=1)
-  assert list(comparison.fits) == ['bort']
+def interrupted(path):
+  config = TrainConfig(run_dir=path, checkpoint_steps=1, **SMALL)
+  with pytest.raises(Interrupt):
+    train(config, Interrupting('bort', 13))
+  return ['--resume', '--run-dir', str(path)]
+
+
+def test_a_resumed_run_takes_its_own_settings(uninterrupted, tmp_path):
+  path = tmp_path / 'run'
+  resume = interrupted(path)
+  before = metrics_of(path)
+  with pytest.raises(SystemExit, match='other settings: seed 0 to 1'):
+    cli.main(['train', *resume, '--seed', '1'])
+  assert metrics_of(path) == before
+  cli.main(['train', *resume, '--keep', '2', '--no-resume', '--resume'])
+  assert_same_end(path, uninterrupted[0])
+
+
+def test_a_configuration_may_be_named_again(uninterrupted, tmp_path):
+  path, config = tmp_path / 'run', tmp_path / 'config.py'
+  settings = f'from bort_jax.train.augment import Recipe\n\nSMALL = {SMALL!r}\n'
+  settings += 'from bort_jax.train import TrainConfig\n\n'
+  config.write_text(settings + 'config = TrainConfig(**SMALL)\n')
+  resume = interrupted(path)
+  with pytest.raises(SystemExit, match='epochs 2 to None'):
+    cli.main(['train', 'digits_cnn', *resume])
+  cli.main(['train', str(config), *resume])
+  assert_same_end(path, uninterrupted[0])
+
+
+def test_resuming_where_nothing_is_says_so_and_starts(tmp_path, capsys):
+  arguments = ['--epochs', '1', '--no-compare', '--batch-size', '128']
+  arguments += ['--model-options', 'widths=(4,6,8,10,12)', '--devices', '1']
+  resume = ['--resume', '--run-dir', str(tmp_path / 'new')]
+  cli.main(['train', *arguments, *resume])
+  said = ' '.join(capsys.readouterr().out.split())
+  assert 'Nothing to resume in' in said
+  assert 'a new run starts there' in said
+  cli.main(['train', *resume])
+  assert 'Nothing to resume' not in capsys.readouterr().out
+
+
+def test_a_directory_without_a_run_is_not_resumed(tmp_path):
+  with pytest.raises(RunError, match='Nothing to resume in .*no config.json'):
+    run(tmp_path, resume=True)
 
 
 def test_sigterm_saves_and_a_resumed_run_ends_alike(uninterrupted, tmp_path):
