@@ -230,7 +230,7 @@ def comparison_table(comparison: Comparison) -> Table:
   table.add_column('network')
   headings = ['test\naccuracy', 'orthogonality\nerror']
   headings += ['raw\nerror', 'scale-fitted\nerror'] if shows_errors else []
-  for heading in (*headings, 'seconds'):
+  for heading in (*headings, 'training\nseconds'):
     table.add_column(heading, justify='right')
   for row in comparison.rows:
     errors = [_number(row.raw_error, '.3g'), _number(row.fitted_error, '.3f')]

@@ -39,7 +39,7 @@ class Row(NamedTuple):
   orthogonality_error: float  # largest of all kernels
   raw_error: float | None  # mean relative error of the reconstructions
   fitted_error: float | None  # the same after the best scale of each picture
-  seconds: float  # of training, compilation included
+  seconds: float  # of its training steps, as Fit has them
 
 
 class Comparison(NamedTuple):

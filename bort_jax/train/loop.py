@@ -23,6 +23,8 @@ from bort_jax.train.metrics import (
   Pace,
   Step,
   read_metrics,
+  read_paces,
+  training_seconds,
 )
 from bort_jax.train.network import Network
 from bort_jax.train.parallel import Parallel
@@ -52,7 +54,7 @@ class Fit(NamedTuple):
   stats: Any  # likewise
   steps: list[Step]
   epochs: list[Epoch]
-  seconds: float  # of training, compilation included; of this process alone
+  seconds: float  # of its steps, in all sessions; no compilation, no evaluation
 
 
 class Trainer:
@@ -128,17 +130,19 @@ class Trainer:
       raise _system_error(self.run_dir, error) from None
 
   def _fit(self, checkpoints, on_steps, preemption) -> Fit:
-    begin = time.perf_counter()
-    state, log, steps, epochs = self._open(checkpoints)
-    done = int(state.step)
+    state, log, history = self._open(checkpoints)
+    done = first = int(state.step)
     key = jax.random.key(self.config.seed)
-    run = _Progress(self, checkpoints, log, steps, epochs, on_steps)
+    run = _Progress(self, checkpoints, log, history, on_steps)
     batches = self.source.train(done)
     with contextlib.closing(log):
-      if not epochs:
+      if not run.epochs:
         run.end_epoch(state)
       while done < self.num_steps:
         batch = self.parallel.batch(*next(batches))
+        if done == first:  # compiled before the clock starts
+          self.step.lower(state, *batch, key).compile()
+          run.start_clock()
         state, metrics = self.step(state, *batch, key)
         done += 1
         run.add(metrics, done)
@@ -153,8 +157,8 @@ class Trainer:
             f'Stopped by SIGTERM after step {done} of {self.num_steps} of'
             f' {self.name!r}; go on with --resume --run-dir {self.run_dir}.'
           )
-    seconds = time.perf_counter() - begin
-    return Fit(self.network, *evaluated(state), steps, epochs, seconds)
+    seconds = training_seconds(run.paces)
+    return Fit(self.network, *evaluated(state), run.steps, run.epochs, seconds)
 
   def _open(self, checkpoints: Checkpoints):
     """The state, the log and the history to start with."""
@@ -165,10 +169,11 @@ class Trainer:
       )
       if state is not None:
         log = MetricsLog(self.run_dir, self.name, int(state.step), writes)
-        return state, log, *read_metrics(self.run_dir, self.name)
+        where = self.run_dir, self.name
+        return state, log, (*read_metrics(*where), read_paces(*where))
     log = MetricsLog(self.run_dir, self.name, None, writes)
     weights = self.parallel.init(self.network.init)
-    return self.parallel.init(self.start, *weights), log, [], []
+    return self.parallel.init(self.start, *weights), log, ([], [], [])
 
   def abstract_state(self) -> TrainState:
     """Shapes, dtypes and shardings of the state."""
@@ -182,11 +187,15 @@ class Trainer:
 class _Progress:
   """The history of a fit, and what is written of it."""
 
-  def __init__(self, trainer, checkpoints, log, steps, epochs, on_steps):
+  def __init__(self, trainer, checkpoints, log, history, on_steps):
     self.trainer, self.checkpoints, self.log = trainer, checkpoints, log
-    self.steps, self.epochs, self.on_steps = steps, epochs, on_steps
+    self.steps, self.epochs, self.paces = history
+    self.on_steps = on_steps
     self.pending: list[Metrics] = []
-    self.done = steps[-1].step if steps else 0
+    self.done = self.steps[-1].step if self.steps else 0
+    self.start_clock()
+
+  def start_clock(self) -> None:
     self.since = time.perf_counter()
 
   def add(self, metrics: Metrics, done: int) -> None:
@@ -215,6 +224,7 @@ class _Progress:
     self.since = now
     self.steps += new
     self.log.write_steps([step for step in new if np.isfinite(step.loss)])
+    self.paces.append(pace)
     self.log.write_pace(pace)
     self.on_steps(new, pace)
     check_losses(self.trainer.name, new, self.epochs, self.trainer.config)
@@ -234,12 +244,13 @@ class _Progress:
     self.log.write_epoch(epoch)
     whole = trainer.parallel.to_save(state)
     self.checkpoints.save(self.done, whole, trainer.facts, accuracy)
-    self.since = time.perf_counter()
+    self.start_clock()
 
   def save(self, state: TrainState) -> None:
     self._settle(state)
     whole = self.trainer.parallel.to_save(state)
     self.checkpoints.save(self.done, whole, self.trainer.facts)
+    self.start_clock()
 
   def _settle(self, state: TrainState) -> None:
     self.look()

@@ -9,8 +9,10 @@ import importlib.util
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Step(NamedTuple):
@@ -41,7 +43,7 @@ class Epoch(NamedTuple):
 
 
 class Pace(NamedTuple):
-  """How fast steps were."""
+  """How fast the steps were since the last line, after compilation."""
 
   step: int  # the last of them
   seconds: float  # per step
@@ -145,6 +147,21 @@ def read_metrics(
     else:
       steps.append(Step(**line))
   return steps, epochs
+
+
+def read_paces(run_dir: pathlib.Path, network: str) -> list[Pace]:
+  """How fast the steps of a network were, over all sessions of a run."""
+  return [
+    Pace(**{name: line[name] for name in Pace._fields})
+    for line in read_lines(run_dir / 'timing.jsonl')
+    if line['network'] == network
+  ]
+
+
+def training_seconds(paces: Sequence[Pace]) -> float:
+  """How long all steps took, from the first on."""
+  counts = np.diff([0, *(pace.step for pace in paces)])
+  return float(counts @ [pace.seconds for pace in paces]) if paces else 0.0
 
 
 def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:

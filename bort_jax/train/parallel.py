@@ -48,7 +48,7 @@ class Parallel(Protocol):
     """Moves the rows of a batch that this process has to its devices."""
     ...
 
-  def step(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+  def step(self, fn: Callable[..., Any]) -> jax.stages.Wrapped:
     """Compiles ``fn(state, *batch, key) -> state, metrics``."""
     ...
 

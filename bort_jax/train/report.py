@@ -14,7 +14,7 @@ from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
 from bort_jax.train.kernels import largest_error
 from bort_jax.train.loop import Trainer, evaluated, make_evaluate
-from bort_jax.train.metrics import Epoch, Step, read_lines, read_metrics
+from bort_jax.train.metrics import Epoch, Step, read_metrics, read_paces
 from bort_jax.train.optimizer import make_optimizer
 from bort_jax.train.parallel import make_parallel
 from bort_jax.train.run_dir import read_config
@@ -138,6 +138,5 @@ def read_runs(run_dirs: list[pathlib.Path]) -> list[History]:
 
 
 def _median_pace(run_dir: pathlib.Path, network: str) -> float | None:
-  rows = read_lines(run_dir / 'timing.jsonl')
-  rates = [r['images_per_second'] for r in rows if r['network'] == network]
+  rates = [p.images_per_second for p in read_paces(run_dir, network)]
   return float(np.median(rates)) if rates else None

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import re
+import time
 
 import jax
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 from run_helpers import last_state
 
 from bort_jax import cli, nn, spectrum, terminal
-from bort_jax.train import TrainConfig, train
+from bort_jax.train import TrainConfig, loop, train
 from bort_jax.train.augment import Recipe
 from bort_jax.train.errors import DivergedError, RunError
+from bort_jax.train.metrics import Pace, read_paces, training_seconds
 from bort_jax.train.network import make_model
+from bort_jax.train.report import read_runs
+from bort_jax.train.step import train_step
 
 SMALL = {
   'epochs': 2,
@@ -112,6 +116,29 @@ def test_the_hard_constraint_is_exact(tmp_path):
   spread = comparison.fits['bort'].epochs[-1].kernels['conv2/kernel']
   np.testing.assert_allclose(spread[:3], np.sqrt(2), rtol=1e-5)
   assert spread.orthogonality_error < 1e-5
+
+
+def test_the_pace_is_without_compilation(tmp_path, monkeypatch):
+  traced = []
+
+  def slow_to_trace(*args):
+    traced.append(time.sleep(3))
+    return train_step(*args)
+
+  monkeypatch.setattr(loop, 'train_step', slow_to_trace)
+  path = tmp_path / 'run'
+  comparison = run(path, epochs=1, compare=False, checkpoint_steps=1)
+  assert len(traced) == 1
+  assert 0 < comparison.fits['bort'].seconds < 3
+  assert max(pace.seconds for pace in read_paces(path, 'bort')) < 3
+  (history,) = read_runs([path])
+  assert history.images_per_second > SMALL['batch_size'] / 3
+
+
+def test_seconds_are_those_of_all_steps():
+  pace = lambda step, seconds: Pace(step, seconds, 1.0, None)
+  assert training_seconds([pace(2, 1.0), pace(5, 0.5)]) == 2 * 1.0 + 3 * 0.5
+  assert training_seconds([]) == 0
 
 
 def test_divergence_says_where_and_keeps_the_checkpoint(tmp_path):
