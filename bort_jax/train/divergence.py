@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bort_jax import spectrum
+from bort_jax import MatrixAxes, spectrum
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import DivergedError
 from bort_jax.train.metrics import Epoch, Step
@@ -52,15 +52,28 @@ def _remedy(network: str, epochs: list[Epoch], config: TrainConfig) -> str:
   if config.checkpoint_steps is not None:
     kept = 'The last checkpoint is kept. '
   advice = f'{kept}Lower --learning-rate (it is {config.learning_rate:g}'
-  measured = [epoch.kernels for epoch in epochs if epoch.kernels]
-  if network != 'bort' or config.constraint == 'hard' or not measured:
+  measured = [epoch for epoch in epochs if epoch.kernels]
+  is_soft = network == 'bort' and config.constraint == 'soft'
+  has_law = config.optimizer != 'lamb' and config.mode == 'l2-full'
+  if not (is_soft and has_law and measured):
     return advice + ').'
-  largest = max(spread.largest for spread in measured[-1].values())
+  last = measured[-1]
+  return (
+    f'{advice}; with the kernels as they were after step {last.step}, the'
+    f' constraint alone is stable up to {_safe_rate(last, config):.3g}).'
+  )
+
+
+def _safe_rate(epoch: Epoch, config: TrainConfig) -> float:
+  """The limit that spectrum.check names for weights of those spreads."""
   safe = spectrum.largest_safe_step(
-    {'kernel': jnp.full((1, 1), largest)},  # the matrix of that singular value
+    {  # any matrices of these singular values
+      path: jnp.diag(jnp.array([spread.smallest, spread.largest]))
+      for path, spread in epoch.kernels.items()
+    },
     config.gamma,
     amplitude=config.amplitude,
+    momentum=config.momentum if config.optimizer == 'sgd' else 0.0,
+    axes=MatrixAxes(0, 1),
   )
-  return (
-    f'{advice}; the constraint alone is stable up to {safe["kernel"]:.3g}).'
-  )
+  return float(min(safe.values()))

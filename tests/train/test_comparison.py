@@ -14,6 +14,7 @@ from run_helpers import last_state
 from bort_jax import cli, nn, spectrum, terminal
 from bort_jax.train import TrainConfig, loop, train
 from bort_jax.train.augment import Recipe
+from bort_jax.train.comparison import Listener
 from bort_jax.train.errors import DivergedError, RunError
 from bort_jax.train.metrics import Pace, read_paces, training_seconds
 from bort_jax.train.network import make_model
@@ -152,11 +153,27 @@ def test_divergence_says_where_and_keeps_the_checkpoint(tmp_path):
   assert all(math.isfinite(row.get('loss', 0)) for row in lines(path))
 
 
-def test_a_divergent_constraint_names_the_largest_safe_step(tmp_path):
+@pytest.mark.parametrize('optimizer', ['adamw', 'sgd'])
+def test_a_divergent_constraint_names_the_largest_safe_step(
+  tmp_path, optimizer
+):
+  cautions = []
+
+  class Cautioned(Listener):
+    def started(self, start):
+      cautions.extend(finding.message for finding in start.findings)
+
+  settings = {**SMALL, 'optimizer': optimizer, 'gamma': 2000.0}
+  settings |= {'learning_rate': 0.05, 'batch_size': 16}
   with pytest.raises(DivergedError) as error:
-    run(tmp_path / 'run', learning_rate=0.05, gamma=2000.0, batch_size=16)
-  assert "'bort'" in str(error.value)
-  assert 'the constraint alone is stable up to' in str(error.value)
+    train(TrainConfig(run_dir=tmp_path / 'run', **settings), Cautioned())
+  message = str(error.value)
+  assert "'bort'" in message
+  assert 'as they were after step 0, the constraint alone' in message
+  found = re.search(r'stable up to ([\d.e-]+)\)', message)
+  assert found
+  # The same limit as before the start, not another one.
+  assert any(f'Stay below {found[1]}' in caution for caution in cautions)
 
 
 @pytest.mark.parametrize(
