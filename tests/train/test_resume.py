@@ -16,7 +16,7 @@ import pytest
 from run_helpers import Interrupt, Interrupting, last_state
 
 from bort_jax import cli
-from bort_jax.train import TrainConfig, train
+from bort_jax.train import TrainConfig, loop, train
 from bort_jax.train.augment import Recipe
 from bort_jax.train.comparison import Listener
 from bort_jax.train.errors import PreemptedError, RunError
@@ -164,6 +164,36 @@ def test_sigterm_saves_and_a_resumed_run_ends_alike(uninterrupted, tmp_path):
   assert_same_end(path, uninterrupted[0])
 
 
+@pytest.mark.parametrize('network', ['bort', 'adamw'])
+@pytest.mark.parametrize('moment', ['add', 'end_epoch'])
+def test_sigterm_in_the_last_step_of_a_network(
+  uninterrupted, tmp_path, monkeypatch, capsys, network, moment
+):
+  """Within the step, or when the word to stop has been asked for already."""
+  done = getattr(loop._Progress, moment)
+
+  def killed(progress, *args):
+    done(progress, *args)
+    if progress.trainer.name == network and progress.done == STEPS:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(loop._Progress, moment, killed)
+  path = tmp_path / 'run'
+  run_dir = ['--run-dir', str(path)]
+  if (network, moment) == ('adamw', 'end_epoch'):  # nothing is left to stop
+    cli.main(['train', *OPTIONS, *run_dir])
+  else:
+    with pytest.raises(SystemExit) as exit_:
+      cli.main(['train', *OPTIONS, *run_dir])
+    assert exit_.value.code == 143
+    last = {'add': f'{STEPS} of {STEPS} of {network!r}'}
+    after = last.get(moment, f"1 of {STEPS} of 'adamw'")
+    assert f'SIGTERM after step {after}' in capsys.readouterr().err
+  monkeypatch.undo()
+  cli.main(['train', '--resume', *run_dir])
+  assert_same_end(path, uninterrupted[0])
+
+
 def test_other_settings_are_refused(uninterrupted):
   path, _ = uninterrupted
   before = metrics_of(path)
@@ -172,12 +202,14 @@ def test_other_settings_are_refused(uninterrupted):
   assert metrics_of(path) == before
 
 
-TRAIN = (
-  *(sys.executable, '-c', 'from bort_jax.cli import main; main()', 'train'),
+OPTIONS = (
   *('--epochs', '2', '--batch-size', '128', '--devices', '1', '--ema', '0.9'),
   *('--model-options', 'widths=(4,6,8,10,12)', '--checkpoint-steps', '1'),
   *('--pad-crop', '1', '--cutout', '2', '--label-smoothing', '0.1'),
-  *('--resume', '--run-dir'),
+)
+TRAIN = (
+  *(sys.executable, '-c', 'from bort_jax.cli import main; main()', 'train'),
+  *(*OPTIONS, '--resume', '--run-dir'),
 )
 FULL_DISK = """
 disk="$1"
