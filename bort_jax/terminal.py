@@ -285,12 +285,11 @@ class _ProgressBars(Listener, Progress):
         status='compiling …',
       )
 
-  def stepped(self, network: str, steps: list[Step], pace: Pace) -> None:
+  def stepped(self, network: str, steps: list[Step], pace: Pace | None) -> None:
     last = steps[-1]
-    status = (
-      f'loss {last.loss:.3f} acc {last.accuracy:.1%}'
-      f' {pace.images_per_second:.0f} images/s'
-    )
+    status = f'loss {last.loss:.3f} acc {last.accuracy:.1%}'
+    if pace is not None:
+      status += f' {pace.images_per_second:.0f} images/s'
     self.update(
       self._tasks_by_network[network], completed=last.step, status=status
     )

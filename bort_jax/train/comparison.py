@@ -79,8 +79,8 @@ class Listener:
   def started(self, start: Start) -> None:
     """Training starts."""
 
-  def stepped(self, network: str, steps: list[Step], pace: Pace) -> None:
-    """Some steps of a network are done."""
+  def stepped(self, network: str, steps: list[Step], pace: Pace | None) -> None:
+    """Some steps of a network are done; the first one alone has no pace."""
 
 
 def train(config: TrainConfig, listener: Listener | None = None) -> Comparison:

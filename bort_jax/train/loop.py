@@ -99,7 +99,7 @@ class Trainer:
 
   def fit(
     self,
-    on_steps: Callable[[list[Step], Pace], None],
+    on_steps: Callable[[list[Step], Pace | None], None],
     preemption: Preemption,
   ) -> Fit:
     """Trains to the end, and writes metrics and checkpoints as it goes.
@@ -131,7 +131,7 @@ class Trainer:
 
   def _fit(self, checkpoints, on_steps, preemption) -> Fit:
     state, log, history = self._open(checkpoints)
-    done = first = int(state.step)
+    done = int(state.step)
     key = jax.random.key(self.config.seed)
     run = _Progress(self, checkpoints, log, history, on_steps)
     batches = self.source.train(done)
@@ -140,9 +140,6 @@ class Trainer:
         run.end_epoch(state)
       while done < self.num_steps:
         batch = self.parallel.batch(*next(batches))
-        if done == first:  # compiled before the clock starts
-          self.step.lower(state, *batch, key).compile()
-          run.start_clock()
         state, metrics = self.step(state, *batch, key)
         done += 1
         run.add(metrics, done)
@@ -193,6 +190,7 @@ class _Progress:
     self.on_steps = on_steps
     self.pending: list[Metrics] = []
     self.done = self.steps[-1].step if self.steps else 0
+    self.untimed = self.done + 1  # the first step of a session is compiled
     self.start_clock()
 
   def start_clock(self) -> None:
@@ -201,6 +199,9 @@ class _Progress:
   def add(self, metrics: Metrics, done: int) -> None:
     self.pending.append(metrics)
     self.done = done
+    if done == self.untimed:
+      jax.block_until_ready(metrics)
+      self.start_clock()
     # Those of the last steps are left to be computed meanwhile.
     if len(self.pending) == 2 * _LOOK_EVERY:
       self.look(_LOOK_EVERY)
@@ -217,17 +218,23 @@ class _Progress:
       Step(first + i, float(loss), float(accuracy))
       for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
     ]
-    now = time.perf_counter()
-    seconds = (now - self.since) / len(new)
-    rate = self.trainer.config.batch_size / seconds
-    pace = Pace(new[-1].step, seconds, rate, _peak_bytes())
-    self.since = now
+    pace = self._pace(new)
     self.steps += new
     self.log.write_steps([step for step in new if np.isfinite(step.loss)])
-    self.paces.append(pace)
-    self.log.write_pace(pace)
+    if pace is not None:
+      self.paces.append(pace)
+      self.log.write_pace(pace)
     self.on_steps(new, pace)
     check_losses(self.trainer.name, new, self.epochs, self.trainer.config)
+
+  def _pace(self, new: list[Step]) -> Pace | None:
+    since, count = self.since, sum(step.step != self.untimed for step in new)
+    self.start_clock()
+    if count == 0:
+      return None
+    seconds = (self.since - since) / count
+    rate = self.trainer.config.batch_size / seconds
+    return Pace(new[-1].step, seconds, rate, _peak_bytes())
 
   def end_epoch(self, state: TrainState) -> None:
     self._settle(state)

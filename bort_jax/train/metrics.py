@@ -43,7 +43,7 @@ class Epoch(NamedTuple):
 
 
 class Pace(NamedTuple):
-  """How fast the steps were since the last line, after compilation."""
+  """How fast steps were, but for the first of a session, which is compiled."""
 
   step: int  # the last of them
   seconds: float  # per step
@@ -159,7 +159,7 @@ def read_paces(run_dir: pathlib.Path, network: str) -> list[Pace]:
 
 
 def training_seconds(paces: Sequence[Pace]) -> float:
-  """How long all steps took, from the first on."""
+  """How long all steps took, those that have no pace at that of the next."""
   counts = np.diff([0, *(pace.step for pace in paces)])
   return float(counts @ [pace.seconds for pace in paces]) if paces else 0.0
 

@@ -48,7 +48,7 @@ class Parallel(Protocol):
     """Moves the rows of a batch that this process has to its devices."""
     ...
 
-  def step(self, fn: Callable[..., Any]) -> jax.stages.Wrapped:
+  def step(self, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles ``fn(state, *batch, key) -> state, metrics``."""
     ...
 
@@ -207,8 +207,12 @@ class PmapParallel(_Placement):
   def __init__(self, devices: list[Any]):
     self.num_devices = len(devices)
     self.devices = devices
+    # As pmap's own, lest the second step be compiled again for its result.
     self.mesh = jax.make_mesh(
-      (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
+      (len(devices),),
+      (self.axis_name,),
+      axis_types=(AxisType.Auto,),
+      devices=devices,
     )
     self.replicated = NamedSharding(self.mesh, P())
     self.local = jax.local_device_count() * len(devices) // jax.device_count()
