@@ -1,5 +1,7 @@
 """Running a network backwards."""
 
+from bort_jax.inversion.certificate import Certificate as Certificate
+from bort_jax.inversion.certificate import certificate as certificate
 from bort_jax.inversion.errors import InversionError as InversionError
 from bort_jax.inversion.invert import Inversion as Inversion
 from bort_jax.inversion.invert import invert as invert

@@ -1,13 +1,14 @@
 """Inverses of functions that act on each number by itself."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from bort_jax.inversion.operations import aval_of
 from bort_jax.inversion.program import Program, evaluate, variables
 from bort_jax.inversion.segments import Constants, Piece
 
@@ -16,6 +17,7 @@ _COMMON = 4.0  # how far from zero a function must be one-to-one
 _FAR = 1e30  # where a branch that does not end is said to end
 _MAX_STEPS = 100
 _REFINEMENTS = 3
+_SLACK = 1e-4  # what chords of the grid can miss of a slope
 
 
 class Branch(NamedTuple):
@@ -93,6 +95,39 @@ def undo_elementwise(
   return _newton(lambda v: piece(constants, v), branch, y), known
 
 
+def greatest_slope(piece: Piece, program: Program) -> float | None:
+  """The largest slope of a scalar function anywhere, to 1e-4.
+
+  Args:
+    piece: elementwise operations.
+    program: the program they are cut from.
+
+  Returns:
+    The slope; None if it depends on parameters or grows without end.
+  """
+  function = _scalar_function(piece, program)
+  if function is None:
+    return None
+  slopes = _slopes(function, _GRID)
+  steepest = int(np.argmax(slopes))
+  at_end = steepest < 2 or steepest > len(slopes) - 3
+  middle = slopes[len(slopes) // 4 : -len(slopes) // 4].max()
+  if not np.isfinite(slopes[steepest]) or (
+    at_end and slopes[steepest] > (1 + _SLACK) * middle
+  ):
+    return None
+  near = np.linspace(_GRID[steepest], _GRID[steepest + 1], 9)
+  if _slopes(function, near).max() > 1.5 * slopes[steepest]:
+    return None  # a jump, or a slope without bound
+  return float((1 + _SLACK) * slopes[steepest])
+
+
+def _slopes(function: Callable, points: np.ndarray) -> np.ndarray:
+  with np.errstate(invalid='ignore', over='ignore'):
+    slopes = np.abs(np.diff(function(points))) / np.diff(points)
+  return np.where(np.isnan(slopes), np.inf, slopes)
+
+
 def _values_at_ends(branch: Branch) -> tuple[float, float]:
   """The least and greatest value on the branch; infinite where it goes on."""
   low, high = float(branch.values[0]), float(branch.values[-1])
@@ -154,12 +189,14 @@ def _scalar_function(piece: Piece, program: Program) -> Callable | None:
 
   def function(x: np.ndarray) -> np.ndarray:
     with jax.ensure_compile_time_eval():
-      x = jnp.asarray(x, piece.like.dtype)
+      points = jnp.asarray(x, piece.like.dtype)
       values = {
-        var: jnp.broadcast_to(number, x.shape if var.aval.shape else ())
+        var: jnp.broadcast_to(
+          number, points.shape if aval_of(var).shape else ()
+        )
         for var, number in numbers.items()
       }
-      out = evaluate(piece.eqns, {**values, piece.invar: x})[piece.outvar]
+      out = evaluate(piece.eqns, {**values, piece.invar: points})[piece.outvar]
       return np.asarray(out, np.float64)
 
   return function
@@ -169,7 +206,7 @@ def _numbers(
   piece: Piece, program: Program
 ) -> dict[core.Var, np.ndarray] | None:
   """The constants of a piece, if each is one number and no parameter."""
-  known = {}
+  known: dict[core.Var, Any] = {}
   with jax.ensure_compile_time_eval():
     for eqn in program.constant_eqns:
       if known.keys() >= set(variables(eqn)):

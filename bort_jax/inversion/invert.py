@@ -12,9 +12,13 @@ from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.program import evaluate, trace
 from bort_jax.inversion.report import Segment, relative_norms, segment_of
 from bort_jax.inversion.segments import cut
-from bort_jax.inversion.undo import Method, Rule, Setting, undo
-
-_ROUNDINGS = 20
+from bort_jax.inversion.undo import (
+  Method,
+  Rule,
+  Setting,
+  default_tolerance,
+  run_back,
+)
 
 
 class Inversion(NamedTuple):
@@ -89,7 +93,7 @@ def invert(
   like = jax.ShapeDtypeStruct(jnp.shape(like), like.dtype)
   _check(method, z, like, x, params)
   if tolerance is None:
-    tolerance = _ROUNDINGS * float(jnp.finfo(like.dtype).eps)
+    tolerance = default_tolerance(like.dtype)
   options = _Options(method, tuple((rules or {}).items()), tolerance, max_steps)
   result = _invert(apply_fn, options, like, params, z, x)
   _refuse_nonfinite(result)
@@ -166,14 +170,16 @@ def _invert(apply_fn, options: _Options, like, params, z, x) -> Inversion:
       options.max_steps,
       rules,
     )
-    segments, value, known = [], z, None
-    for i, piece in reversed(list(enumerate(pieces))):
-      undone = undo(piece, setting, value, known)
-      segments.append(segment_of(i, piece, setting, undone, value, known))
-      value, known = undone.x, undone.known
-    residual = relative_norms(apply_fn(params, value) - z, z)
+    undone = run_back(pieces, setting, z)
+    values = [*(u.x for u in undone), z]
+    known = [*(u.known for u in undone), None]
+    segments = tuple(
+      segment_of(i, piece, setting, undone[i], values[i + 1], known[i + 1])
+      for i, piece in enumerate(pieces)
+    )
+    residual = relative_norms(apply_fn(params, values[0]) - z, z)
   steps = jnp.sum(jnp.array([s.steps for s in segments], jnp.int32))
-  return Inversion(value, residual, steps, tuple(segments[::-1]))
+  return Inversion(values[0], residual, steps, segments)
 
 
 def _refuse_nonfinite(result: Inversion) -> None:

@@ -29,10 +29,17 @@ def affine_map(
   Returns:
     Its parts. Of a function that is not affine, those of its tangent at 0.
   """
-  zeros = jnp.zeros(like.shape, like.dtype)
-  offset, apply = jax.linearize(function, zeros)
-  transpose = jax.linear_transpose(apply, like)
-  return AffineMap(apply, lambda y: transpose(y)[0], offset, like)
+  return tangent_map(function, jnp.zeros(like.shape, like.dtype))
+
+
+def tangent_map(
+  function: Callable[[jax.Array], jax.Array], x: jax.Array
+) -> AffineMap:
+  """The derivative of a function at x, as a map; its offset is f(x)."""
+  like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+  out, tangent = jax.linearize(function, x)
+  transpose = jax.linear_transpose(tangent, like)
+  return AffineMap(tangent, lambda y: transpose(y)[0], out, like)
 
 
 def masked(affine: AffineMap, known: jax.Array) -> AffineMap:

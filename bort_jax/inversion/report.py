@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bort_jax.inversion.linear_map import AffineMap, singular_value_range
+from bort_jax.inversion.linear_map import singular_value_range, tangent_map
 from bort_jax.inversion.segments import Kind, Piece
 from bort_jax.inversion.undo import Setting, Undone
 
@@ -15,7 +15,7 @@ Exactness: TypeAlias = Literal[
   'exact', 'projection', 'least squares', 'lossy', 'not solved'
 ]
 
-_LANCZOS_STEPS = 12
+LANCZOS_STEPS = 12
 _static = {'static': True}
 
 
@@ -103,14 +103,8 @@ def segment_of(
   Returns:
     The account.
   """
-  function = lambda v: (
-    piece.switched(setting.constants, v, setting.recorded)
-    if piece.switches and setting.recorded is not None
-    else piece(setting.constants, v)
-  )
-  out, tangent = jax.linearize(function, undone.x)
-  transpose = jax.linear_transpose(tangent, piece.like)
-  affine = AffineMap(tangent, lambda y: transpose(y)[0], out, piece.like)
+  affine = tangent_map(setting.function(piece), undone.x)
+  out = affine.offset
   miss = out - y if known is None else jnp.where(known, out - y, 0)
   factor = jnp.full(y.shape[:1], jnp.nan, y.dtype)
   if setting.recorded is not None:
@@ -125,8 +119,8 @@ def segment_of(
     piece.out_like.shape,
     relative_norms(miss, y),
     jnp.asarray(undone.steps, jnp.int32),
-    singular_value_range(affine, _LANCZOS_STEPS),
-    _null_space_share(piece, undone, known),
+    singular_value_range(affine, LANCZOS_STEPS),
+    null_space_share(piece, undone, known),
     factor,
     jnp.asarray(undone.contraction, out.dtype),
   )
@@ -139,15 +133,25 @@ def relative_norms(difference: jax.Array, reference: jax.Array) -> jax.Array:
   return norm(difference) / jnp.where(scale > 0, scale, 1)
 
 
-def _null_space_share(
+def null_space_share(
   piece: Piece, undone: Undone, known: jax.Array | None
 ) -> jax.Array:
+  """() share of the input's dimensions that the output does not determine.
+
+  Args:
+    piece: the segment.
+    undone: what it was undone to.
+    known: which numbers of its output are known; None for all.
+
+  Returns:
+    The share: what is missing where a layer has fewer outputs than inputs.
+  """
   if undone.known is not None:
     return jnp.mean(~undone.known, dtype=jnp.float32)
-  size_in = math.prod(piece.like.shape)
-  size_out = (
-    math.prod(piece.out_like.shape) if known is None else jnp.sum(known)
-  )
   if piece.kind in ('elementwise', 'residual'):
     return jnp.float32(0)
-  return jnp.maximum(0.0, 1 - jnp.float32(size_out / size_in))
+  layers = piece.parts or (piece,)
+  rank = min(math.prod(layer.out_like.shape) for layer in layers)
+  if known is not None:
+    rank = jnp.minimum(rank, jnp.sum(known))
+  return jnp.maximum(0.0, 1 - jnp.float32(rank / math.prod(piece.like.shape)))

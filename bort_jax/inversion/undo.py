@@ -1,6 +1,6 @@
 """One segment run backwards, by the method that fits its kind."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -30,6 +30,13 @@ class Setting(NamedTuple):
   max_steps: int
   rules: Mapping[str, Rule]
 
+  def function(self, piece: Piece) -> Callable[[jax.Array], jax.Array]:
+    """A segment of its input alone; maxima stay where x had them, if given."""
+    if piece.switches and self.recorded is not None:
+      recorded = self.recorded
+      return lambda v: piece.switched(self.constants, v, recorded)
+    return lambda v: piece(self.constants, v)
+
 
 class Undone(NamedTuple):
   """A segment run backwards."""
@@ -55,7 +62,7 @@ def undo(
   Returns:
     What went in.
   """
-  constants, eqn = setting.constants, piece.eqns[0]
+  eqn = piece.eqns[0]
   if len(piece.eqns) == 1 and eqn.primitive.name in setting.rules:
     return _by_rule(piece, setting, y)
   match piece.kind:
@@ -67,12 +74,7 @@ def undo(
       return _undo_pooling(piece, setting, y, known)
   if piece.switches and setting.recorded is None:
     raise _needs_x(piece)
-  recorded = setting.recorded
-  function = lambda v: (
-    piece.switched(constants, v, recorded)
-    if piece.switches and recorded is not None
-    else piece(constants, v)
-  )
+  function = setting.function(piece)
   if piece.kind == 'residual':
     return _undo_residual(function, setting, y)
   start = _start(piece, function, y)
@@ -80,6 +82,35 @@ def undo(
     function, y, start, known, setting.tolerance, setting.max_steps
   )
   return Undone(x, steps=steps)
+
+
+def run_back(
+  pieces: Sequence[Piece], setting: Setting, z: jax.Array
+) -> list[Undone]:
+  """Runs all segments backwards, from last to first.
+
+  Args:
+    pieces: the segments, in order.
+    setting: what holds for all.
+    z: what came out of the last.
+
+  Returns:
+    What went into each, in order.
+  """
+  undone: list[Undone] = []
+  value, known = z, None
+  for piece in reversed(pieces):
+    undone.append(undo(piece, setting, value, known))
+    value, known = undone[-1].x, undone[-1].known
+  return undone[::-1]
+
+
+def default_tolerance(dtype) -> float:
+  """The relative residual at which iterations stop: a few roundings."""
+  return _ROUNDINGS * float(jnp.finfo(dtype).eps)
+
+
+_ROUNDINGS = 20
 
 
 def _by_rule(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
@@ -163,10 +194,7 @@ def _undo_pooling(
     return Undone(_spread(piece, y))
   if setting.recorded is None:
     raise _needs_x(piece)
-  recorded = setting.recorded
-  affine = affine_map(
-    lambda v: piece.switched(setting.constants, v, recorded), piece.like
-  )
+  affine = affine_map(setting.function(piece), piece.like)
   if known is not None:
     affine, y = masked(affine, known), jnp.where(known, y, 0)
   return _solved(affine, setting, y)
