@@ -7,7 +7,12 @@ After the residual networks' authors: momentum 0.9, weight decay 1e-4, batch
 128, padded crops and mirrors. It differs in a cosine in the place of three
 steps, pictures in 0 … 1 and a learned scale of the logits. Such recipes are
 known to reach 91 to 92 % without the constraint. On two CPU cores an epoch
-takes about seven minutes. Not measured to the end here.
+takes about five minutes.
+
+Measured with --epochs 2 (the schedule ends there too), seed 0 alone, two CPU
+cores: 60.8 % with the constraint (orthogonality error 0.04), 57.9 % without
+(4.2). One seed shows that both train, not which is better. The whole schedule
+has not been run here.
 """
 
 from bort_jax.train import TrainConfig

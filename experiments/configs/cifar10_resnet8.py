@@ -6,8 +6,12 @@
 After the residual networks' authors: momentum 0.9, weight decay 1e-4, batch
 128, padded crops and mirrors. It differs in a cosine in the place of three
 steps, pictures in 0 … 1 and a learned scale of the logits. The network is the
-smallest of the family. On two CPU cores an epoch takes about two minutes. Not
-measured to the end here.
+smallest of the family. On two CPU cores an epoch takes about a minute.
+
+Measured with --epochs 4 (the schedule ends there too), seed 0 alone, two CPU
+cores: 66.3 % with the constraint (orthogonality error 0.08), 62.4 % without
+(9.1). One seed shows that both train, not which is better. The whole schedule
+has not been run here.
 """
 
 from bort_jax.train import TrainConfig
