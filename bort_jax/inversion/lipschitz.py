@@ -27,7 +27,7 @@ class Bound(NamedTuple):
   unbounded_by: str | None  # the operation, and where it is
 
 
-_Bounds: TypeAlias = dict[core.Var, jax.Array]
+_Bounds: TypeAlias = dict[core.Var, jax.Array | None]  # None: none is known
 
 _SUMS = ('add', 'add_any', 'sub')
 # Of the numbers of several operands each result is one.
@@ -80,19 +80,27 @@ def upper_bound(
   Returns:
     The bound.
   """
-  bounds = {piece.invar: jnp.float32(1)}
+  bounds: _Bounds = {piece.invar: jnp.float32(1)}
   for eqn in piece.eqns:
-    if not any(map(is_float, eqn.outvars)):
-      bounds.update((v, jnp.float32(jnp.inf)) for v in eqn.outvars)
-      continue
     bound = _linear(eqn, bounds, constants, frequencies)
     if bound is None:
       bound = _elementwise(eqn, piece, program, bounds)
-    if bound is None:
-      culprit = f'{eqn.primitive.name} ({source_of(eqn)})'
-      return Bound(jnp.float32(jnp.inf), culprit)
     bounds.update((v, bound) for v in eqn.outvars)
-  return Bound(bounds[piece.outvar], None)
+  value = bounds[piece.outvar]
+  if value is None:
+    return Bound(jnp.float32(jnp.inf), _culprit(piece, bounds))
+  return Bound(value, None)
+
+
+def _culprit(piece: Piece, bounds: _Bounds) -> str:
+  """The first operation on the way to the result that has no bound."""
+  makers = {v: eqn for eqn in piece.eqns for v in eqn.outvars}
+  var = piece.outvar
+  while True:
+    unknown = [v for v in variables(makers[var]) if bounds.get(v, 0) is None]
+    if not unknown:
+      return f'{makers[var].primitive.name} ({source_of(makers[var])})'
+    var = unknown[0]
 
 
 def _linear(
@@ -101,15 +109,19 @@ def _linear(
   """Of sums, products with constants, and maxima."""
   name = eqn.primitive.name
   moving = [v for v in variables(eqn) if v in bounds]
+  entering = [bounds[v] for v in moving if is_float(v)]
+  known = [bound for bound in entering if bound is not None]
+  if len(known) < len(moving):
+    return None
   if name in _SUMS:
-    return jnp.sum(jnp.stack([bounds[v] for v in moving]))
+    return jnp.sum(jnp.stack(known))
   if name in _SELECTIONS:
     if name == 'select_n' and eqn.invars[0] in moving:
       return None  # which it is depends on x
-    return jnp.linalg.norm(jnp.stack([bounds[v] for v in moving]))
+    return jnp.linalg.norm(jnp.stack(known))
   if len(moving) > 1:
     return None
-  (bound,) = (bounds[v] for v in moving)
+  (bound,) = known
   fixed = [read(constants, a) for a in eqn.invars if a is not moving[0]]
   if name in _UNCHANGED:
     return bound
@@ -161,8 +173,11 @@ def _elementwise(
 ) -> jax.Array | None:
   """Of the scalar function that ends here, wherever it starts."""
   cone = _cone(eqn, piece)
-  slope = None if cone is None else greatest_slope(cone, program)
-  return None if cone is None or slope is None else bounds[cone.invar] * slope
+  start = None if cone is None else bounds[cone.invar]
+  if cone is None or start is None:
+    return None
+  slope = greatest_slope(cone, program)
+  return None if slope is None else slope * start
 
 
 def _cone(eqn: core.JaxprEqn, piece: Piece) -> Piece | None:
