@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.program import evaluate, trace
+from bort_jax.inversion.program import evaluate, trace, variables
 from bort_jax.inversion.segments import cut
 
 Layer = str | int
@@ -64,6 +64,46 @@ def until(apply_fn: Callable[[Any, jax.Array], Any], layer: Layer) -> Until:
     [2.0, 2.0]
   """
   return Until(apply_fn, layer)
+
+
+def rest(
+  apply_fn: Callable[[Any, jax.Array], Any],
+  params: Any,
+  x: jax.Array,
+  layer: Layer,
+  output: str = 'logits',
+) -> Callable[[jax.Array], jax.Array]:
+  """What a function makes of a layer's output.
+
+  Args:
+    apply_fn: the function, see :func:`until`.
+    params: its parameters.
+    x: its input, for shape and dtype.
+    layer: the layer.
+    output: the name of the last output, if it has names.
+
+  Returns:
+    The function from the layer's output to the last one.
+
+  Raises:
+    InversionError: if x reaches the last output past the layer too.
+  """
+  like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+  named = isinstance(jax.eval_shape(apply_fn, params, x), dict)
+  whole = until(apply_fn, output) if named else apply_fn
+  program = trace(whole, params, like)
+  first = trace(until(apply_fn, layer), params, like)
+  later = program.eqns[len(first.eqns) :]
+  entrance = program.eqns[len(first.eqns) - 1].outvars[0]
+  made = {entrance, *(v for eqn in later for v in eqn.outvars)}
+  used = {v for eqn in later for v in variables(eqn)}
+  if (used & program.dependent) - made:
+    raise InversionError(
+      f'Layer {layer!r} is not a bottleneck: {output!r} depends on x past it.'
+      ' Choose a layer between two blocks.'
+    )
+  constants = program.constants(params)
+  return lambda z: evaluate(later, {**constants, entrance: z})[program.outvar]
 
 
 def _named(outputs: Any, layer: str) -> jax.Array:

@@ -1,0 +1,220 @@
+"""Saliency by backtracking single units, as published, and for a class."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bort_jax.inversion.errors import InversionError
+from bort_jax.inversion.invert import invert
+from bort_jax.inversion.layers import Layer, rest, until
+from bort_jax.inversion.undo import Method
+
+_EPSILON = 1e-6  # the published guard against an empty map
+
+
+class _Search(NamedTuple):
+  """Which units are tracked back, and what counts as seen."""
+
+  num_channels: int
+  response: float
+  threshold: float
+  skip_border: bool
+  method: Method
+
+
+def saliency(
+  apply_fn: Callable[[Any, jax.Array], Any],
+  params: Any,
+  x: jax.Array,
+  target: jax.Array | None = None,
+  *,
+  layer: Layer,
+  num_channels: int = 256,
+  response: float = 1000.0,
+  threshold: float = 3.0,
+  skip_border: bool = True,
+  method: Method = 'published',
+) -> jax.Array:
+  """Where the strongest units of a layer look, as published.
+
+  Each of the channels with the largest maxima is represented by the unit of its
+  maximum. That unit alone is raised to ``response`` and run backwards by g;
+  where |g(z′) − g(0)|, summed over the channels of the picture, exceeds
+  ``threshold`` times its mean, the unit sees the picture. The map is the sum of
+  these masks, each weighted by its maximum, over the largest value.
+
+  Args:
+    apply_fn: the function, see :func:`until`.
+    params: its parameters.
+    x: pictures (N, H, W, C).
+    target: has no effect: the published map is not of a class. See
+      :func:`class_saliency`.
+    layer: name or number of a layer with output (N, h, w, channels), the last
+      before pooling as a rule.
+    num_channels: channels that take part, at most.
+    response: what a unit is raised to.
+    threshold: of the mask, in means.
+    skip_border: whether channels with their maximum on the border are left out.
+    method: how it is run backwards, see :func:`invert`.
+
+  Returns:
+    (N, H, W, 1) in 0 … 1.
+
+  Raises:
+    InversionError: if there is no such layer or its output has another form.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from bort_jax import inversion, nn
+    >>> model = nn.create(
+    ...   'simple_cnn',
+    ...   image_shape=(28, 28, 1),
+    ...   num_classes=10,
+    ...   rngs=nnx.Rngs(0),
+    ... )
+    >>> apply_fn, params = nn.functional(model, 'intermediates')
+    >>> x = jnp.ones((1, 28, 28, 1))
+    >>> inversion.saliency(
+    ...   apply_fn, params, x, layer='act3', num_channels=4
+    ... ).shape
+    (1, 28, 28, 1)
+
+  References:
+    Zhang et al., `Bort: Towards Explainable Neural Networks with Bounded
+    Orthogonal Constraint <https://arxiv.org/abs/2212.09062>`_, 2023, Algorithm
+    1, with the constants of its authors' code
+  """
+  del target
+  function = until(apply_fn, layer)
+  z = _map_of(function(params, x), layer)
+  search = _Search(num_channels, response, threshold, skip_border, method)
+  return _seen(function, params, x, z, z, search)
+
+
+def class_saliency(
+  apply_fn: Callable[[Any, jax.Array], Any],
+  params: Any,
+  x: jax.Array,
+  target: jax.Array,
+  *,
+  layer: Layer,
+  output: str = 'logits',
+  num_channels: int = 256,
+  response: float = 1000.0,
+  threshold: float = 3.0,
+  skip_border: bool = True,
+  method: Method = 'published',
+) -> jax.Array:
+  """Where the units that speak for a class look: our own form of it.
+
+  Like :func:`saliency`, but units are ranked and weighted by their activation
+  times the derivative of the class's logit, not by their activation.
+
+  Args:
+    apply_fn: the function, see :func:`until`.
+    params: its parameters.
+    x: pictures (N, H, W, C).
+    target: (N,) int classes.
+    layer: as in :func:`saliency`.
+    output: name of the logits among the function's outputs; not used where it
+      returns one array.
+    num_channels: as in :func:`saliency`.
+    response: as in :func:`saliency`.
+    threshold: as in :func:`saliency`.
+    skip_border: as in :func:`saliency`.
+    method: how it is run backwards, see :func:`invert`.
+
+  Returns:
+    (N, H, W, 1) in 0 … 1; units that speak against the class do not count.
+
+  Raises:
+    InversionError: as :func:`saliency`, if targets do not fit, and if the
+      logits depend on x past the layer.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from bort_jax import inversion, nn
+    >>> model = nn.create(
+    ...   'simple_cnn',
+    ...   image_shape=(28, 28, 1),
+    ...   num_classes=10,
+    ...   rngs=nnx.Rngs(0),
+    ... )
+    >>> apply_fn, params = nn.functional(model, 'intermediates')
+    >>> x = jnp.ones((1, 28, 28, 1))
+    >>> inversion.class_saliency(
+    ...   apply_fn, params, x, jnp.array([3]), layer='act3', num_channels=4
+    ... ).shape
+    (1, 28, 28, 1)
+  """
+  function = until(apply_fn, layer)
+  z = _map_of(function(params, x), layer)
+  head = rest(apply_fn, params, x, layer, output)
+  logits, pull = jax.vjp(head, z)
+  target = jnp.asarray(target)
+  if logits.ndim != 2 or target.shape != logits.shape[:1]:
+    raise InversionError(
+      'target must hold one class for each picture and the output one number'
+      f' for each class, got target {target.shape} and output {logits.shape}.'
+    )
+  (slope,) = pull(jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype))
+  search = _Search(num_channels, response, threshold, skip_border, method)
+  return _seen(function, params, x, z, jax.nn.relu(z * slope), search)
+
+
+def _map_of(z: jax.Array, layer: Layer) -> jax.Array:
+  if z.ndim != 4:
+    raise InversionError(
+      'Saliency needs a layer with output (N, h, w, channels); that of'
+      f' {layer!r} has shape {z.shape}.'
+    )
+  return z
+
+
+def _seen(
+  function: Callable[[Any, jax.Array], jax.Array],
+  params: Any,
+  x: jax.Array,
+  z: jax.Array,
+  strength: jax.Array,
+  search: _Search,
+) -> jax.Array:
+  """The weighted sum of what the strongest unit of each channel sees."""
+  back = lambda z: invert(function, params, z, x, method=search.method, x=x).x
+  blank = back(jnp.zeros_like(z))
+  values, places = _maxima(strength, search.skip_border)
+  weights, channels = jax.lax.top_k(
+    values, min(search.num_channels, z.shape[-1])
+  )
+
+  def add(total, rank):
+    channel = channels[:, rank]
+    place = jnp.take_along_axis(places, channel[:, None], 1)[:, 0]
+    unit = jax.nn.one_hot(place * z.shape[-1] + channel, z[0].size)
+    raised = search.response * unit.reshape(z.shape).astype(z.dtype)
+    seen = jnp.sum(jnp.abs(back(raised) - blank), axis=-1, keepdims=True)
+    mask = seen > search.threshold * jnp.mean(seen, axis=(1, 2), keepdims=True)
+    weight = weights[:, rank][:, None, None, None]
+    return total + jnp.where(mask & (weight > -jnp.inf), weight, 0), None
+
+  start = jnp.zeros((*x.shape[:-1], 1), x.dtype)
+  total, _ = jax.lax.scan(add, start, jnp.arange(channels.shape[1]))
+  return total / (jnp.max(total, axis=(1, 2, 3), keepdims=True) + _EPSILON)
+
+
+def _maxima(z: jax.Array, skip_border: bool) -> tuple[jax.Array, jax.Array]:
+  """(N, channels) largest value of each channel and its place, row by row."""
+  _, height, width, channels = z.shape
+  flat = z.reshape(len(z), height * width, channels)
+  values, places = jnp.max(flat, axis=1), jnp.argmax(flat, axis=1)
+  if not skip_border:
+    return values, places
+  row, column = places // width, places % width
+  border = (
+    (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
+  )
+  return jnp.where(border, -jnp.inf, values), places
