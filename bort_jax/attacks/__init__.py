@@ -1,0 +1,7 @@
+"""Adversarial pictures, and where their changes lie."""
+
+from bort_jax.attacks.errors import AttackError as AttackError
+from bort_jax.attacks.gradient import fgsm as fgsm
+from bort_jax.attacks.gradient import least_likely as least_likely
+from bort_jax.attacks.gradient import pgd as pgd
+from bort_jax.attacks.result import Attack as Attack
