@@ -1,5 +1,6 @@
 """Adversarial pictures, and where their changes lie."""
 
+from bort_jax.attacks.ensemble import ensemble as ensemble
 from bort_jax.attacks.errors import AttackError as AttackError
 from bort_jax.attacks.gradient import fgsm as fgsm
 from bort_jax.attacks.gradient import least_likely as least_likely
