@@ -32,7 +32,7 @@ def test_a_unit_of_an_orthogonal_layer_stands_for_its_kernel(kernel, x):
   part = inversion.backtrack(patches, kernel, x, channel=4, position=(1, 2))
   expected = np.zeros_like(x)
   units = patches(kernel, x)[:, 1, 2, 4]
-  expected[:, 3:6, 6:9] = units[:, None, None, None] * kernel[..., 4]
+  expected[:, 3:6, 6:9] = np.multiply.outer(units, kernel[..., 4])
   np.testing.assert_allclose(part, expected, atol=1e-5)
 
 
