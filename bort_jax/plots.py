@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bort_jax.metrics import ReconstructionError
 from bort_jax.train.comparison import CONTROL, Comparison
 from bort_jax.train.metrics import Epoch, Step
-from bort_jax.train.reconstruction import ReconstructionError
 
 _LABELS = {
   'sgd': 'SGD',
@@ -158,10 +158,12 @@ def reconstructions(
   _show_row(rows[0], 'input', pictures)
   for i, (name, shown) in enumerate(results.items()):
     label = name.replace(' (', '\n(')
-    raw, fitted = errors[name]
-    _show_row(rows[2 * i + 1], label, shown, raw)
+    error = errors[name]
+    _show_row(rows[2 * i + 1], label, shown, error.raw)
     scaled = best_scale(pictures, shown) * shown
-    _show_row(rows[2 * i + 2], f'{label}\nbest scale', scaled, fitted)
+    _show_row(
+      rows[2 * i + 2], f'{label}\nbest scale', scaled, error.scale_fitted
+    )
   return figure
 
 
@@ -180,9 +182,7 @@ def _show_row(panels, label: str, pictures: np.ndarray, errors=None) -> None:
     verticalalignment='center',
   )
   for i, panel in enumerate(panels):
-    shown = np.clip(pictures[i], 0, 1).squeeze()
-    panel.imshow(shown, cmap='gray', vmin=0, vmax=1)
-    panel.set(xticks=[], yticks=[])
+    _show(panel, pictures[i])
     if errors is not None:
       panel.set_xlabel(f'error {errors[i]:.2f}', fontsize=7, labelpad=2)
 
@@ -193,3 +193,44 @@ def _smooth(values: np.ndarray, width: int = 20) -> np.ndarray:
   ends = np.arange(1, len(values) + 1)
   starts = np.maximum(ends - width, 0)
   return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def inversions(
+  pictures: np.ndarray,
+  results: Mapping[str, np.ndarray],
+  errors: Mapping[str, ReconstructionError],
+) -> Figure:
+  """A row for each picture, a column for each way it came back.
+
+  Nothing is rescaled for display. Under each stand its raw and scale-fitted
+  relative error and its correlation.
+
+  Args:
+    pictures: (N, H, W, C) in 0 … 1, C one or three.
+    results: what came back, by the heading of its column.
+    errors: their errors.
+
+  Returns:
+    The figure.
+  """
+  columns = {'input': pictures, **results}
+  figure = Figure(
+    figsize=(1.5 * len(columns), 1.75 * len(pictures)), layout='constrained'
+  )
+  panels = figure.subplots(len(pictures), len(columns), squeeze=False)
+  for column, (heading, shown) in zip(panels.T, columns.items(), strict=True):
+    column[0].set_title(heading, fontsize=9)
+    for i, panel in enumerate(column):
+      _show(panel, shown[i])
+      if heading in errors:
+        raw, fitted, pearson = (float(e[i]) for e in errors[heading])
+        panel.set_xlabel(
+          f'{raw:.2f} · {fitted:.2f} · {pearson:.2f}', fontsize=7
+        )
+  return figure
+
+
+def _show(panel, picture: np.ndarray) -> None:
+  shown = np.clip(picture, 0, 1).squeeze()
+  panel.imshow(shown, cmap='gray', vmin=0, vmax=1)
+  panel.set(xticks=[], yticks=[])

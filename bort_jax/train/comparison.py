@@ -9,7 +9,9 @@ import jax
 import numpy as np
 
 from bort_jax import spectrum
-from bort_jax.nn import SimpleCNN
+from bort_jax.inversion import reconstruct, until
+from bort_jax.metrics import ReconstructionError, reconstruction_error
+from bort_jax.nn import PatchNet, SimpleCNN, functional
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.kernels import largest_error
 from bort_jax.train.loop import Evaluate, Fit, Trainer, make_evaluate
@@ -18,16 +20,13 @@ from bort_jax.train.network import Network, make_model, make_network
 from bort_jax.train.optimizer import make_optimizer
 from bort_jax.train.parallel import Parallel, make_parallel
 from bort_jax.train.preemption import Preemption
-from bort_jax.train.reconstruction import (
-  ReconstructionError,
-  reconstruct,
-  reconstruction_error,
-)
 from bort_jax.train.run_dir import check_run_dir, open_run_dir
 from bort_jax.train.source import Source, make_source
 from bort_jax.train.step import to_unit_range
 
 _PICTURES = 256  # test pictures that are reconstructed
+# The last features before pooling, of networks with a published backward rule.
+_FEATURES = {SimpleCNN: 'act3', PatchNet: 'features'}
 CONTROL = 'untrained'
 
 
@@ -47,7 +46,7 @@ class Comparison(NamedTuple):
 
   The networks are ``bort``, the plain one by its optimizer's name, and
   ``untrained``, the control, where both were trained. Reconstructions are those
-  of SimpleCNN; for other networks there are none.
+  of SimpleCNN and PatchNet; for other networks there are none.
   """
 
   run_dir: pathlib.Path
@@ -222,16 +221,16 @@ def _compare(
 
 def _reconstructions(network: Network, weights, source: Source):
   """Some pictures, what each network makes of them, and the errors, by name."""
-  abstract = jax.eval_shape(network.init)
-  if not isinstance(network.merge(*abstract), SimpleCNN):
+  model = type(network.merge(*jax.eval_shape(network.init)))
+  if model not in _FEATURES:
     return np.zeros((0, *source.image_shape)), {}, {}
   pictures = to_unit_range(source.pictures(_PICTURES))
 
   @jax.jit
   def run_back(params, stats):
-    model = network.merge(params, stats)
-    assert isinstance(model, SimpleCNN)
-    return reconstruct(model, pictures)
+    outputs, values = functional(network.merge(params, stats), 'intermediates')
+    features = until(outputs, _FEATURES[model])
+    return reconstruct(features, values, pictures, method='published').x
 
   results = {name: run_back(*arrays) for name, arrays in weights.items()}
   errors = {

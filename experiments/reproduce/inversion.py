@@ -1,0 +1,150 @@
+"""Pictures run to a layer and back, by networks, controls and methods.
+
+Trains a network with AdamW and with Bort, and runs test pictures to one of its
+layers and back: by untrained networks (as usually initialized, and orthogonal),
+by both trained ones with the published rule, and by both with least squares.
+Writes figure, table and numbers into ``inversion/DATA_MODEL/``. From the
+project's root:
+
+    python experiments/reproduce/inversion.py act3 --data mnist \
+      --model simple_cnn --epochs 1 --data-dir DIR
+    python experiments/reproduce/inversion.py features --data mnist \
+      --model patch_net --epochs 3 --data-dir DIR
+    python experiments/reproduce/inversion.py act2_2 --data imagenet2012 \
+      --image-size 64 --model vgg16 --epochs 2 --data-dir DIR
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+
+import jax
+import numpy as np
+import tyro
+
+from bort_jax import inversion, metrics, nn, plots
+from bort_jax.train import TrainConfig, train
+from bort_jax.train.comparison import network_of
+from bort_jax.train.parallel import make_parallel
+from bort_jax.train.source import make_source
+from bort_jax.train.step import to_unit_range
+
+SHOWN = 8
+
+
+def main(
+  layer: tyro.conf.Positional[str],
+  config: tyro.conf.OmitArgPrefixes[TrainConfig],
+  pictures: int = 64,
+  max_steps: int = 200,
+) -> None:
+  """Runs pictures to a layer and back.
+
+  Args:
+    layer: name of the layer.
+    config: how the networks are trained.
+    pictures: number of test pictures; eight are shown.
+    max_steps: most iterations of least squares in a segment.
+  """
+  folder = pathlib.Path(__file__).parent / 'inversion'
+  folder = folder / f'{config.data}_{config.model}'
+  folder.mkdir(parents=True, exist_ok=True)
+  source, parallel = make_source(config), make_parallel(config)
+  x = to_unit_range(source.pictures(pictures))
+  arms = networks(config, source, parallel)
+  results = {}
+  for name, (model, method) in arms.items():
+    outputs, params = nn.functional(model, 'intermediates')
+    found = inversion.reconstruct(
+      inversion.until(outputs, layer),
+      params,
+      x,
+      method=method,
+      max_steps=max_steps,
+    )
+    results[name] = np.asarray(found.x)
+  errors = {
+    name: jax.tree.map(np.asarray, metrics.reconstruction_error(x, result))
+    for name, result in results.items()
+  }
+  shown = slice(0, SHOWN)
+  figure = plots.inversions(
+    np.asarray(x[shown]),
+    {name: result[shown] for name, result in results.items()},
+    errors,
+  )
+  figure.savefig(folder / 'figure.png', dpi=70)
+  write(folder, layer, config, errors)
+
+
+def networks(config: TrainConfig, source, parallel) -> dict:
+  """Each column's network and method."""
+  untrained = {}
+  for label, init in (('default', 'default'), ('orthogonal', 'orthogonal')):
+    network = network_of(
+      dataclasses.replace(config, init=init), source, parallel
+    )
+    untrained[f'untrained,\n{label}'] = (
+      network.merge(*network.init()),
+      'published',
+    )
+  with tempfile.TemporaryDirectory() as scratch:
+    run_dir = pathlib.Path(scratch, 'run')
+    comparison = train(dataclasses.replace(config, run_dir=run_dir))
+  for row in comparison.rows:
+    print(row)
+  network = network_of(config, source, parallel)
+  plain, bort = (
+    network.merge(comparison.fits[name].params, comparison.fits[name].stats)
+    for name in (config.optimizer, 'bort')
+  )
+  return {
+    **untrained,
+    'AdamW': (plain, 'published'),
+    'Bort': (bort, 'published'),
+    'AdamW +\nleast squares': (plain, 'least_squares'),
+    'Bort +\nleast squares': (bort, 'least_squares'),
+  }
+
+
+def write(
+  folder: pathlib.Path, layer: str, config: TrainConfig, errors
+) -> None:
+  """Writes table.md and results.json."""
+  lines = [
+    '| network | raw error | scale-fitted error | correlation |',
+    '| --- | ---: | ---: | ---: |',
+  ]
+  for name, error in errors.items():
+    cells = [f'{np.mean(e):.3g} ± {np.std(e):.2g}' for e in error]
+    lines.append(f'| {name.replace(chr(10), " ")} | {" | ".join(cells)} |')
+  count = len(next(iter(errors.values())).raw)
+  lines += [
+    '',
+    f'{config.data}, {config.model} to {layer} and back, {config.num_epochs}'
+    f' epochs, seed {config.seed}, {count} test pictures: mean ± standard'
+    ' deviation over the pictures. The published rule but where least squares'
+    f' are named. jax {jax.__version__} on {jax.devices()[0].device_kind}'
+    f' ({os.cpu_count()} cores).',
+  ]
+  (folder / 'table.md').write_text('\n'.join(lines) + '\n')
+  numbers = {
+    'layer': layer,
+    'config': dataclasses.asdict(config),
+    'errors': {
+      name.replace('\n', ' '): {
+        field: [round(float(v), 5) for v in values]
+        for field, values in error._asdict().items()
+      }
+      for name, error in errors.items()
+    },
+  }
+  text = json.dumps(numbers, indent=1, default=str)
+  (folder / 'results.json').write_text(text + '\n')
+  print('\n'.join(lines))
+
+
+if __name__ == '__main__':
+  tyro.cli(main)
