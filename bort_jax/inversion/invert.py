@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.program import evaluate, trace
+from bort_jax.inversion.program import Program, evaluate, trace
 from bort_jax.inversion.report import Segment, relative_norms, segment_of
 from bort_jax.inversion.segments import cut
 from bort_jax.inversion.undo import Method, Rule, Setting, undo
@@ -87,12 +87,13 @@ def invert(
     ['affine', 'elementwise']
   """
   like = jax.ShapeDtypeStruct(jnp.shape(like), like.dtype)
+  _check_hashable(apply_fn)
   _check(method, z, like, x, params)
   if tolerance is None:
     tolerance = _ROUNDINGS * float(jnp.finfo(like.dtype).eps)
   options = _Options(method, tuple((rules or {}).items()), tolerance, max_steps)
   result = _invert(apply_fn, options, like, params, z, x)
-  _refuse_nonfinite(result)
+  _refuse_nonfinite(result, params, z)
   return result
 
 
@@ -130,6 +131,7 @@ def reconstruct(
     >>> bool(jnp.allclose(result.x, x, atol=1e-5))
     True
   """
+  _check_hashable(apply_fn)
   with jax.default_matmul_precision('highest'):
     z = _forward(apply_fn, params, x)
   return invert(apply_fn, params, z, x, x=x, **options)
@@ -152,6 +154,7 @@ def _invert(apply_fn, options: _Options, like, params, z, x) -> Inversion:
   with jax.default_matmul_precision('highest'):
     rules = dict(options.rules)
     program = trace(apply_fn, params, like)
+    z = _like_output(z, program)
     pieces = cut(program, frozenset(rules))
     constants = program.constants(params)
     recorded = None
@@ -176,10 +179,16 @@ def _invert(apply_fn, options: _Options, like, params, z, x) -> Inversion:
   return Inversion(value, residual, steps, tuple(segments[::-1]))
 
 
-def _refuse_nonfinite(result: Inversion) -> None:
+def _refuse_nonfinite(result: Inversion, params: Any, z: jax.Array) -> None:
   """Says where numbers ceased to be finite, when they are known."""
   if isinstance(result.x, Tracer) or jnp.all(jnp.isfinite(result.x)):
     return
+  given = _nonfinite({'params': params, 'z': z})
+  if given:
+    raise InversionError(
+      f'Numbers are not finite in {", ".join(given)}, and so not in what comes'
+      ' back.'
+    )
   bad = [s for s in result.segments if not jnp.all(jnp.isfinite(s.residual))]
   where = f'segment {bad[-1].index} ({bad[-1].source})' if bad else 'the end'
   rate = float(bad[-1].contraction) if bad else 0.0
@@ -190,8 +199,39 @@ def _refuse_nonfinite(result: Inversion) -> None:
       ' smaller amplitude.'
     )
   raise InversionError(
-    f'What comes back is not finite from {where} on. Are z and params finite?'
+    f'What comes back is not finite from {where} on.'
   )
+
+
+def _nonfinite(given: dict[str, Any]) -> list[str]:
+  """The names of the arrays that have numbers that are not finite."""
+  return [
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, a in jax.tree_util.tree_leaves_with_path(given)
+    if not jnp.all(jnp.isfinite(a))
+  ]
+
+
+def _like_output(z, program: Program) -> jax.Array:
+  """As the function returns it; a shape that it does not return is refused."""
+  out = program.outvar.aval
+  if jnp.shape(z) != out.shape:
+    raise InversionError(
+      f'z has shape {jnp.shape(z)}, but of inputs of shape'
+      f' {program.invar.aval.shape} apply_fn makes shape {out.shape}.'
+    )
+  return jnp.asarray(z, out.dtype)
+
+
+def _check_hashable(apply_fn) -> None:
+  try:
+    hash(apply_fn)
+  except TypeError:
+    raise InversionError(
+      f'apply_fn is of type {type(apply_fn).__name__}, which has no hash, so'
+      ' what is compiled for it could not be found again. Give a function'
+      ' (params, x) -> z, and what it holds as params.'
+    ) from None
 
 
 def _check(method, z, like, x, params) -> None:

@@ -21,6 +21,7 @@ _CALLS = {
   'custom_vjp_call': 'call_jaxpr',
   'checkpoint': 'jaxpr',
   'remat': 'jaxpr',
+  'remat2': 'jaxpr',
 }
 
 

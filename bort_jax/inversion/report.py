@@ -7,7 +7,11 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bort_jax.inversion.linear_map import AffineMap, singular_value_range
+from bort_jax.inversion.linear_map import (
+  AffineMap,
+  singular_value_range,
+  slope_range,
+)
 from bort_jax.inversion.segments import Kind, Piece
 from bort_jax.inversion.undo import Setting, Undone
 
@@ -73,7 +77,9 @@ class Segment:
         return 'exact' if whole else 'projection'
       case 'affine' | 'nonlinear' if int(self.steps) > 0 and not solved:
         return 'least squares'
-      case 'residual' | 'nonlinear' if solved:
+      case 'residual' if solved:
+        return 'exact' if float(self.contraction) < 1 else 'lossy'
+      case 'nonlinear' if solved:
         return 'exact' if whole else 'lossy'
     return 'not solved'
 
@@ -125,7 +131,9 @@ def segment_of(
     piece.out_like.shape,
     relative_norms(miss, y),
     jnp.asarray(undone.steps, jnp.int32),
-    singular_value_range(affine, _LANCZOS_STEPS),
+    slope_range(affine)
+    if piece.kind == 'elementwise'
+    else singular_value_range(affine, _LANCZOS_STEPS),
     _null_space_share(piece, undone, known),
     factor,
     jnp.asarray(undone.contraction, out.dtype),
@@ -134,7 +142,8 @@ def segment_of(
 
 def relative_norms(difference: jax.Array, reference: jax.Array) -> jax.Array:
   """(N,) ‖difference‖ / ‖reference‖ of each of a batch; 0 / 0 is 0."""
-  norm = lambda a: jnp.sqrt(jnp.sum(jnp.square(a.reshape(len(a), -1)), axis=1))
+  rows = lambda a: a.reshape(*a.shape[:1], -1)
+  norm = lambda a: jnp.sqrt(jnp.sum(jnp.square(rows(a)), axis=-1))
   scale = norm(reference)
   return norm(difference) / jnp.where(scale > 0, scale, 1)
 

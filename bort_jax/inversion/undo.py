@@ -55,6 +55,7 @@ def undo(
   Returns:
     What went in.
   """
+  setting = setting._replace(tolerance=_reachable(piece, setting.tolerance))
   constants, eqn = setting.constants, piece.eqns[0]
   if len(piece.eqns) == 1 and eqn.primitive.name in setting.rules:
     return _by_rule(piece, setting, y)
@@ -79,7 +80,14 @@ def undo(
   x, steps = gauss_newton(
     function, y, start, known, setting.tolerance, setting.max_steps
   )
-  return Undone(x, steps=steps)
+  return Undone(x, steps=steps, one_to_one=False)  # as far as is known
+
+
+def _reachable(piece: Piece, tolerance: float) -> float:
+  """The tolerance, but no finer than a rounding where a piece is coarsest."""
+  types = [v.aval.dtype for eqn in piece.eqns for v in eqn.outvars]
+  floats = [t for t in types if jnp.issubdtype(t, jnp.floating)]
+  return max(tolerance, *(float(jnp.finfo(t).eps) for t in floats))
 
 
 def _by_rule(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
@@ -206,6 +214,23 @@ def _sum_like(eqn, v: jax.Array) -> jax.Array:
 def _undo_residual(
   function: Callable[[jax.Array], jax.Array], setting: Setting, y: jax.Array
 ) -> Undone:
+  """By iteration; its derivatives are those of the implicit function."""
+
+  def tangent(linear, change):
+    affine = affine_map(linear, change)
+    return least_squares(affine, change, setting.tolerance, setting.max_steps)[
+      0
+    ]
+
+  miss = lambda x: function(x) - y
+  solve = lambda _, y: _iterated(function, setting, y)
+  x, (steps, rate) = jax.lax.custom_root(miss, y, solve, tangent, has_aux=True)
+  return Undone(x, steps=steps.astype(jnp.int32), contraction=rate)
+
+
+def _iterated(
+  function: Callable[[jax.Array], jax.Array], setting: Setting, y: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   """By fixed point; what that leaves, by Gauss–Newton."""
   found = fixed_point(function, y, setting.tolerance, setting.max_steps)
   finite = jnp.isfinite(found.residual) & (found.residual < 1)
@@ -216,7 +241,8 @@ def _undo_residual(
   keep = lambda: (found.x, jnp.int32(0))
   done = found.residual <= setting.tolerance
   x, steps = jax.lax.cond(done, keep, refine)
-  return Undone(x, steps=found.steps + steps, contraction=found.contraction)
+  # as float: custom_root wants tangents of what it carries along
+  return x, (jnp.float32(found.steps + steps), found.contraction)
 
 
 def _start(piece: Piece, function, y: jax.Array) -> jax.Array:
