@@ -15,6 +15,7 @@ from bort_jax.inversion.segments import cut
 from bort_jax.inversion.undo import Method, Rule, Setting, undo
 
 _ROUNDINGS = 20
+_NOTHING_BACK = 0.1  # residual of a block that counts as not undone
 
 
 class Inversion(NamedTuple):
@@ -42,8 +43,12 @@ def invert(
 
   The function is read as its operations, cut at its bottlenecks, and each
   segment is undone by itself, from last to first. It may come from any
-  framework. Everything jits, vmaps and differentiates; one function is compiled
-  once per shape.
+  framework. Everything jits and vmaps; one function is compiled once per shape.
+
+  The input differentiates by params and z, forward and reverse: solutions of
+  least squares as pseudoinverses do, others by the implicit function theorem,
+  and what a ReLU or a maximum lost stays as it is. What the segments report is
+  not to be differentiated in reverse.
 
   Args:
     apply_fn: the function; it must return one array of floats.
@@ -93,7 +98,7 @@ def invert(
     tolerance = _ROUNDINGS * float(jnp.finfo(like.dtype).eps)
   options = _Options(method, tuple((rules or {}).items()), tolerance, max_steps)
   result = _invert(apply_fn, options, like, params, z, x)
-  _refuse_nonfinite(result, params, z)
+  _refuse_failures(result, params, z)
   return result
 
 
@@ -179,9 +184,22 @@ def _invert(apply_fn, options: _Options, like, params, z, x) -> Inversion:
   return Inversion(value, residual, steps, tuple(segments[::-1]))
 
 
-def _refuse_nonfinite(result: Inversion, params: Any, z: jax.Array) -> None:
-  """Says where numbers ceased to be finite, when they are known."""
-  if isinstance(result.x, Tracer) or jnp.all(jnp.isfinite(result.x)):
+def _refuse_failures(result: Inversion, params: Any, z: jax.Array) -> None:
+  """Says where nothing comes back and why, when the numbers are known."""
+  if isinstance(result.x, Tracer):
+    return
+  for segment in reversed(result.segments):  # in the order they were undone
+    residual = float(jnp.max(segment.residual))
+    if float(segment.contraction) >= 1 and not residual <= _NOTHING_BACK:
+      raise InversionError(
+        f'The residual block at {segment.source} (segment {segment.index})'
+        f' cannot be undone: its branch stretches by {segment.contraction:.2g}'
+        ' or more, and steps backwards converge for less than 1 alone;'
+        f' Gauss–Newton left a residual of {residual:.2g}. Scale the branch'
+        ' down, train with a smaller amplitude, or stop before it with'
+        ' inversion.until.'
+      )
+  if not _nonfinite(result[:2]):
     return
   given = _nonfinite({'params': params, 'z': z})
   if given:
@@ -191,19 +209,10 @@ def _refuse_nonfinite(result: Inversion, params: Any, z: jax.Array) -> None:
     )
   bad = [s for s in result.segments if not jnp.all(jnp.isfinite(s.residual))]
   where = f'segment {bad[-1].index} ({bad[-1].source})' if bad else 'the end'
-  rate = float(bad[-1].contraction) if bad else 0.0
-  if rate >= 1:
-    raise InversionError(
-      f'Residual {where} is not a contraction: its steps grow by {rate:.2g}.'
-      ' Iteration does not invert it. Scale its branch down, or train with a'
-      ' smaller amplitude.'
-    )
-  raise InversionError(
-    f'What comes back is not finite from {where} on.'
-  )
+  raise InversionError(f'What comes back is not finite from {where} on.')
 
 
-def _nonfinite(given: dict[str, Any]) -> list[str]:
+def _nonfinite(given: Any) -> list[str]:
   """The names of the arrays that have numbers that are not finite."""
   return [
     jax.tree_util.keystr(path, simple=True, separator='/')

@@ -94,8 +94,9 @@ def singular_value_range(affine: AffineMap, steps: int) -> jax.Array:
 
   state = (start, zeros, jnp.sum(zeros), jnp.sum(zeros))
   _, (alphas, betas) = jax.lax.scan(step, state, length=steps)
-  below = jnp.eye(steps + 1, steps, -1, alphas.dtype) * betas
-  bidiagonal = jnp.eye(steps + 1, steps, 0, alphas.dtype) * alphas + below
+  row = jnp.zeros((1, steps), alphas.dtype)
+  bidiagonal = jnp.concatenate([jnp.diag(alphas), row])
+  bidiagonal += jnp.concatenate([row, jnp.diag(betas)])
   values = jnp.linalg.svd(bidiagonal, compute_uv=False)
   real = values > 1e-4 * values[0]
   return jnp.stack([jnp.min(jnp.where(real, values, jnp.inf)), values[0]])

@@ -78,7 +78,8 @@ class Segment:
       case 'affine' | 'nonlinear' if int(self.steps) > 0 and not solved:
         return 'least squares'
       case 'residual' if solved:
-        return 'exact' if float(self.contraction) < 1 else 'lossy'
+        contracts = float(self.contraction) < 1
+        return 'exact' if whole and contracts else 'lossy'
       case 'nonlinear' if solved:
         return 'exact' if whole else 'lossy'
     return 'not solved'
@@ -157,6 +158,6 @@ def _null_space_share(
   size_out = (
     math.prod(piece.out_like.shape) if known is None else jnp.sum(known)
   )
-  if piece.kind in ('elementwise', 'residual'):
+  if piece.kind == 'elementwise':
     return jnp.float32(0)
   return jnp.maximum(0.0, 1 - jnp.float32(size_out / size_in))
