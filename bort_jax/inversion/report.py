@@ -36,6 +36,8 @@ class Segment:
   source: str = dataclasses.field(metadata=_static)  # FILE:LINE of its end
   in_shape: tuple[int, ...] = dataclasses.field(metadata=_static)
   out_shape: tuple[int, ...] = dataclasses.field(metadata=_static)
+  rounding: float = dataclasses.field(metadata=_static)
+  """Relative rounding of the coarsest floats that it computes with."""
   residual: jax.Array
   """(N,) ‖s(x) − y‖ / ‖y‖ over the numbers of y that are known."""
   steps: jax.Array
@@ -66,7 +68,7 @@ class Segment:
     comes closest. ``'lossy'``: a preimage, chosen by rule. ``'not solved'``:
     the method does not invert this segment, or did not converge.
     """
-    solved = bool(jnp.max(self.residual) <= _solved_to(self.residual.dtype))
+    solved = bool(jnp.max(self.residual) <= _solved_to(self.rounding))
     whole = self.one_to_one and float(self.null_space_share) == 0
     match self.kind:
       case 'elementwise':
@@ -85,8 +87,8 @@ class Segment:
     return 'not solved'
 
 
-def _solved_to(dtype) -> float:
-  return float(jnp.finfo(dtype).eps) ** 0.5 * 0.1
+def _solved_to(rounding: float) -> float:
+  return rounding**0.5 * 0.1
 
 
 def segment_of(
@@ -130,6 +132,7 @@ def segment_of(
     piece.source,
     piece.like.shape,
     piece.out_like.shape,
+    piece.rounding,
     relative_norms(miss, y),
     jnp.asarray(undone.steps, jnp.int32),
     slope_range(affine)

@@ -55,7 +55,8 @@ def undo(
   Returns:
     What went in.
   """
-  setting = setting._replace(tolerance=_reachable(piece, setting.tolerance))
+  # no finer than what the segment computes with
+  setting = setting._replace(tolerance=max(setting.tolerance, piece.rounding))
   constants, eqn = setting.constants, piece.eqns[0]
   if len(piece.eqns) == 1 and eqn.primitive.name in setting.rules:
     return _by_rule(piece, setting, y)
@@ -81,13 +82,6 @@ def undo(
     function, y, start, known, setting.tolerance, setting.max_steps
   )
   return Undone(x, steps=steps, one_to_one=False)  # as far as is known
-
-
-def _reachable(piece: Piece, tolerance: float) -> float:
-  """The tolerance, but no finer than a rounding where a piece is coarsest."""
-  types = [v.aval.dtype for eqn in piece.eqns for v in eqn.outvars]
-  floats = [t for t in types if jnp.issubdtype(t, jnp.floating)]
-  return max(tolerance, *(float(jnp.finfo(t).eps) for t in floats))
 
 
 def _by_rule(piece: Piece, setting: Setting, y: jax.Array) -> Undone:

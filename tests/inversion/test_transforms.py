@@ -34,8 +34,15 @@ def scanned(kernels, x):
 
 
 def scanned_backwards(kernels, x):
-  step = lambda x, w: (layer(x, w), jnp.sum(x))
-  return jax.lax.scan(step, x, kernels[::-1], reverse=True)[0]
+  one = np.ones((1, 1), 'float32')  # captured
+
+  def step(carry, kernel):
+    (x, count), scale = carry, kernels[0, 0, 0]
+    x = layer(x, kernel) * scale / scale * one
+    return (x, count + 1), jnp.sum(x)
+
+  start = x, 0
+  return jax.lax.scan(step, start, kernels[::-1], reverse=True)[0][0]
 
 
 def with_remat(kernels, x):
@@ -67,7 +74,9 @@ def own_vjp(x):
   return jax.nn.leaky_relu(x, 0.5)
 
 
-own_vjp.defvjp(lambda x: (own_vjp(x), x), lambda x, g: (jnp.where(x > 0, g, 0),))
+own_vjp.defvjp(
+  lambda x: (own_vjp(x), x), lambda x, g: (jnp.where(x > 0, g, 0),)
+)
 
 
 def with_own_derivatives(kernels, x):
@@ -100,7 +109,9 @@ def test_wrapped_networks_are_inverted_like_the_plain_one(name):
   kernels, x = stack(), batch()
   plain = inversion.reconstruct(unrolled, kernels, x)
   found = inversion.reconstruct(WRAPPED[name], kernels, x)
-  assert kinds(found) == kinds(plain) == ['affine', 'elementwise'] * LAYERS
+  assert kinds(plain) == ['affine', 'elementwise'] * LAYERS
+  if name != 'scanned_backwards':  # which scales in between
+    assert kinds(found) == kinds(plain)
   np.testing.assert_allclose(found.x, plain.x, atol=1e-6)
   np.testing.assert_allclose(found.x, x, atol=1e-5)
 
