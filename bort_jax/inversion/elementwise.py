@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from bort_jax.inversion.operations import aval_of
 from bort_jax.inversion.program import Program, evaluate, variables
 from bort_jax.inversion.segments import Constants, Piece
 
@@ -166,12 +167,14 @@ def _scalar_function(piece: Piece, program: Program) -> Callable | None:
 
   def function(x: np.ndarray) -> np.ndarray:
     with jax.ensure_compile_time_eval():
-      x = jnp.asarray(x, piece.like.dtype)
+      points = jnp.asarray(x, piece.like.dtype)
       values = {
-        var: jnp.broadcast_to(number, x.shape if var.aval.shape else ())
+        var: jnp.broadcast_to(
+          number, points.shape if aval_of(var).shape else ()
+        )
         for var, number in numbers.items()
       }
-      out = evaluate(piece.eqns, {**values, piece.invar: x})[piece.outvar]
+      out = evaluate(piece.eqns, {**values, piece.invar: points})[piece.outvar]
       return np.asarray(out, np.float64)
 
   return function

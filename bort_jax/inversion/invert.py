@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from bort_jax.inversion.errors import InversionError
+from bort_jax.inversion.operations import aval_of
 from bort_jax.inversion.program import Program, evaluate, trace
 from bort_jax.inversion.report import Segment, relative_norms, segment_of
 from bort_jax.inversion.segments import cut
@@ -223,11 +224,11 @@ def _nonfinite(given: Any) -> list[str]:
 
 def _like_output(z, program: Program) -> jax.Array:
   """As the function returns it; a shape that it does not return is refused."""
-  out = program.outvar.aval
+  out, into = aval_of(program.outvar), aval_of(program.invar)
   if jnp.shape(z) != out.shape:
     raise InversionError(
       f'z has shape {jnp.shape(z)}, but of inputs of shape'
-      f' {program.invar.aval.shape} apply_fn makes shape {out.shape}.'
+      f' {into.shape} apply_fn makes shape {out.shape}.'
     )
   return jnp.asarray(z, out.dtype)
 

@@ -1,6 +1,7 @@
 """What cannot be run backwards is refused, with its reason and a way out."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -26,7 +27,7 @@ def bessel(params, x):
 BESSEL = f'test_errors.py:{bessel.__code__.co_firstlineno + 1}'
 
 
-def refused(apply_fn, *words, params=W, x=X, **options):
+def refused(apply_fn, *words, params: Any = W, x=X, **options):
   with pytest.raises(InversionError) as error:
     inversion.reconstruct(apply_fn, params, x, **options)
   for word in words:
@@ -83,9 +84,10 @@ def test_outputs_of_the_wrong_shape(shape):
 
 
 def test_outputs_of_another_type_are_converted():
-  z = np.asarray(dense(W, X), 'float64')
+  z: Any = np.asarray(dense(W, X), 'float64')
   np.testing.assert_allclose(inversion.invert(dense, W, z, X).x, X, atol=1e-5)
-  whole = inversion.invert(dense, W, np.ones((2, 4), int), X).x
+  z = np.ones((2, 4), int)
+  whole = inversion.invert(dense, W, z, X).x
   assert whole.dtype == X.dtype
 
 

@@ -2,6 +2,7 @@
 
 import functools
 from types import SimpleNamespace
+from typing import Any, cast
 
 import equinox as eqx
 import flax.linen as linen
@@ -91,9 +92,10 @@ class NNX(nnx.Module):
 
 def with_nnx():
   w, model = weights(), NNX(nnx.Rngs(0))
-  model.conv.kernel[...], model.conv.bias[...] = w.kernel, w.bias
-  model.norm.scale[...], model.norm.bias[...] = w.scale, w.offset
-  model.norm.mean[...], model.norm.var[...] = w.mean, w.var
+  conv, norm = cast(Any, model.conv), cast(Any, model.norm)
+  conv.kernel[...], conv.bias[...] = w.kernel, w.bias
+  norm.scale[...], norm.bias[...] = w.scale, w.offset
+  norm.mean[...], norm.var[...] = w.mean, w.var
   model.block.kernel[...], model.dense.kernel[...] = w.block, w.dense
   graph, params = nnx.split(model)
   return (lambda params, x: nnx.merge(graph, params)(x)), params
@@ -176,8 +178,9 @@ class Equinox(eqx.Module):
 def with_equinox():
   w = weights()
   model, state = eqx.nn.make_with_state(Equinox)()
-  state = state.set(model.norm.ema_state_index, (w.mean, w.var))
-  state = state.set(model.norm.ema_first_time_index, jnp.array(False))
+  norm = cast(Any, model.norm)
+  state = state.set(norm.ema_state_index, (w.mean, w.var))
+  state = state.set(norm.ema_first_time_index, jnp.array(False))
   where = lambda m: (
     m.conv.weight,
     m.conv.bias,
@@ -237,7 +240,8 @@ class AttentionNNX(nnx.Module):
 
 def attention_nnx():
   w, model = attention_weights(), AttentionNNX(nnx.Rngs(0))
-  model.norm.scale[...], model.norm.bias[...] = w.scale, w.offset
+  norm = cast(Any, model.norm)
+  norm.scale[...], norm.bias[...] = w.scale, w.offset
   for name in ('query', 'key', 'value'):
     getattr(model.attention, name).kernel[...] = heads(w, name)
   model.attention.out.kernel[...] = heads(w, 'output')
