@@ -92,7 +92,7 @@ def undo_elementwise(
     ends = _values_at_ends(branch)
     known = (y > ends[0]) & (y < ends[1])
     y = jnp.clip(y, *ends)
-  return _newton(lambda v: piece(constants, v), branch, y), known
+  return _preimage(lambda v: piece(constants, v), branch, y), known
 
 
 def greatest_slope(piece: Piece, program: Program) -> float | None:
@@ -135,6 +135,18 @@ def _values_at_ends(branch: Branch) -> tuple[float, float]:
   open_ends = (branch.start == -_FAR, branch.end == _FAR)
   low_open, high_open = open_ends if first <= last else open_ends[::-1]
   return -np.inf if low_open else low, np.inf if high_open else high
+
+
+def _preimage(function: Callable, branch: Branch, y: jax.Array) -> jax.Array:
+  """By Newton's method; its derivatives are those of the implicit function."""
+
+  def tangent(linear, change):
+    slope = linear(jnp.ones_like(change))
+    return jnp.where(slope == 0, 0, change / jnp.where(slope == 0, 1, slope))
+
+  miss = lambda x: function(x) - y
+  solve = lambda _, y: _newton(function, branch, y)
+  return jax.lax.custom_root(miss, y, solve, tangent)
 
 
 def _newton(function: Callable, branch: Branch, y: jax.Array) -> jax.Array:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.program import evaluate, trace
+from bort_jax.inversion.operations import aval_of
+from bort_jax.inversion.program import Program, evaluate, trace
 from bort_jax.inversion.report import Segment, relative_norms, segment_of
 from bort_jax.inversion.segments import cut
 from bort_jax.inversion.undo import (
@@ -19,6 +20,8 @@ from bort_jax.inversion.undo import (
   default_tolerance,
   run_back,
 )
+
+_NOTHING_BACK = 0.1  # residual of a block that counts as not undone
 
 
 class Inversion(NamedTuple):
@@ -46,8 +49,12 @@ def invert(
 
   The function is read as its operations, cut at its bottlenecks, and each
   segment is undone by itself, from last to first. It may come from any
-  framework. Everything jits, vmaps and differentiates; one function is compiled
-  once per shape.
+  framework. Everything jits and vmaps; one function is compiled once per shape.
+
+  The input differentiates by params and z, forward and reverse: solutions of
+  least squares as pseudoinverses do, others by the implicit function theorem,
+  and what a ReLU or a maximum lost stays as it is. What the segments report is
+  not to be differentiated in reverse.
 
   Args:
     apply_fn: the function; it must return one array of floats.
@@ -91,12 +98,13 @@ def invert(
     ['affine', 'elementwise']
   """
   like = jax.ShapeDtypeStruct(jnp.shape(like), like.dtype)
+  _check_hashable(apply_fn)
   _check(method, z, like, x, params)
   if tolerance is None:
     tolerance = default_tolerance(like.dtype)
   options = _Options(method, tuple((rules or {}).items()), tolerance, max_steps)
   result = _invert(apply_fn, options, like, params, z, x)
-  _refuse_nonfinite(result)
+  _refuse_failures(result, params, z)
   return result
 
 
@@ -134,6 +142,7 @@ def reconstruct(
     >>> bool(jnp.allclose(result.x, x, atol=1e-5))
     True
   """
+  _check_hashable(apply_fn)
   with jax.default_matmul_precision('highest'):
     z = _forward(apply_fn, params, x)
   return invert(apply_fn, params, z, x, x=x, **options)
@@ -156,6 +165,7 @@ def _invert(apply_fn, options: _Options, like, params, z, x) -> Inversion:
   with jax.default_matmul_precision('highest'):
     rules = dict(options.rules)
     program = trace(apply_fn, params, like)
+    z = _like_output(z, program)
     pieces = cut(program, frozenset(rules))
     constants = program.constants(params)
     recorded = None
@@ -182,22 +192,63 @@ def _invert(apply_fn, options: _Options, like, params, z, x) -> Inversion:
   return Inversion(values[0], residual, steps, segments)
 
 
-def _refuse_nonfinite(result: Inversion) -> None:
-  """Says where numbers ceased to be finite, when they are known."""
-  if isinstance(result.x, Tracer) or jnp.all(jnp.isfinite(result.x)):
+def _refuse_failures(result: Inversion, params: Any, z: jax.Array) -> None:
+  """Says where nothing comes back and why, when the numbers are known."""
+  if isinstance(result.x, Tracer):
     return
+  for segment in reversed(result.segments):  # in the order they were undone
+    residual = float(jnp.max(segment.residual))
+    if float(segment.contraction) >= 1 and not residual <= _NOTHING_BACK:
+      raise InversionError(
+        f'The residual block at {segment.source} (segment {segment.index})'
+        f' cannot be undone: its branch stretches by {segment.contraction:.2g}'
+        ' or more, and steps backwards converge for less than 1 alone;'
+        f' Gauss–Newton left a residual of {residual:.2g}. Scale the branch'
+        ' down, train with a smaller amplitude, or stop before it with'
+        ' inversion.until.'
+      )
+  if not _nonfinite(result[:2]):
+    return
+  given = _nonfinite({'params': params, 'z': z})
+  if given:
+    raise InversionError(
+      f'Numbers are not finite in {", ".join(given)}, and so not in what comes'
+      ' back.'
+    )
   bad = [s for s in result.segments if not jnp.all(jnp.isfinite(s.residual))]
   where = f'segment {bad[-1].index} ({bad[-1].source})' if bad else 'the end'
-  rate = float(bad[-1].contraction) if bad else 0.0
-  if rate >= 1:
+  raise InversionError(f'What comes back is not finite from {where} on.')
+
+
+def _nonfinite(given: Any) -> list[str]:
+  """The names of the arrays that have numbers that are not finite."""
+  return [
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, a in jax.tree_util.tree_leaves_with_path(given)
+    if not jnp.all(jnp.isfinite(a))
+  ]
+
+
+def _like_output(z, program: Program) -> jax.Array:
+  """As the function returns it; a shape that it does not return is refused."""
+  out, into = aval_of(program.outvar), aval_of(program.invar)
+  if jnp.shape(z) != out.shape:
     raise InversionError(
-      f'Residual {where} is not a contraction: its steps grow by {rate:.2g}.'
-      ' Iteration does not invert it. Scale its branch down, or train with a'
-      ' smaller amplitude.'
+      f'z has shape {jnp.shape(z)}, but of inputs of shape'
+      f' {into.shape} apply_fn makes shape {out.shape}.'
     )
-  raise InversionError(
-    f'What comes back is not finite from {where} on. Are z and params finite?'
-  )
+  return jnp.asarray(z, out.dtype)
+
+
+def _check_hashable(apply_fn) -> None:
+  try:
+    hash(apply_fn)
+  except TypeError:
+    raise InversionError(
+      f'apply_fn is of type {type(apply_fn).__name__}, which has no hash, so'
+      ' what is compiled for it could not be found again. Give a function'
+      ' (params, x) -> z, and what it holds as params.'
+    ) from None
 
 
 def _check(method, z, like, x, params) -> None:

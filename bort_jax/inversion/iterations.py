@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bort_jax.inversion.least_squares import relative_norm
+from bort_jax.inversion.least_squares import lsmr, relative_norm
 
 _GIVE_UP = 10  # steps after which a branch that does not contract is left
 
@@ -87,7 +87,7 @@ def gauss_newton(
   Returns:
     x and the number of steps.
   """
-  lineax, optimistix = _solvers()
+  optimistix = _optimistix()
   wide = jax.dtypes.canonicalize_dtype(float)  # see linear_map.widened
 
   def miss(x, _):
@@ -97,9 +97,7 @@ def gauss_newton(
   solver = optimistix.Dogleg(
     rtol=tolerance,
     atol=tolerance,
-    linear_solver=lineax.LSMR(
-      rtol=_INNER * tolerance, atol=_INNER * tolerance, max_steps=_INNER_STEPS
-    ),
+    linear_solver=lsmr(_INNER * tolerance, _INNER_STEPS),
   )
   solution = optimistix.least_squares(
     miss,
@@ -116,13 +114,12 @@ def gauss_newton(
 _INNER, _INNER_STEPS = 4, 500
 
 
-def _solvers():
+def _optimistix():
   try:
-    import lineax
     import optimistix
   except ImportError:
     raise ImportError(
       'Inverting this function needs lineax and optimistix: pip install'
       " 'bort-jax[explain]'."
     ) from None
-  return lineax, optimistix
+  return optimistix

@@ -72,9 +72,9 @@ def widened(affine: AffineMap) -> AffineMap:
 def singular_value_range(affine: AffineMap, steps: int) -> jax.Array:
   """Least and greatest singular value that some Lanczos steps find.
 
-  Golub–Kahan bidiagonalization from a random vector in the map's range. Both
-  lie inside the true range of the singular values that are not zero and come
-  closer with every step; the greatest is good to a few per cent after ten.
+  Golub–Kahan bidiagonalization. Both lie inside the true range of the singular
+  values that are not zero and come closer with every step; the greatest is good
+  to a few per cent after ten.
 
   Args:
     affine: the map.
@@ -83,35 +83,48 @@ def singular_value_range(affine: AffineMap, steps: int) -> jax.Array:
   Returns:
     (2,) least and greatest.
   """
+  affine = widened(affine)
   steps = min(steps, math.prod(affine.like.shape), affine.offset.size)
-  noise = jax.random.normal(jax.random.key(0), affine.like.shape)
-  start, _ = _normalized(affine.apply(noise.astype(affine.like.dtype)))
-  first, alpha = _normalized(affine.transpose(start))
-  negligible = jnp.sqrt(jnp.finfo(first.dtype).eps) * alpha
+  start, _ = _normalized(_without_pattern(affine.offset))
+  zeros = jnp.zeros(affine.like.shape, affine.like.dtype)
+  small = jnp.sqrt(jnp.finfo(zeros.dtype).eps)
 
-  def step(state, _):
-    u, v, alpha = state
-    u, beta = _normalized(affine.apply(v) - alpha * u)
-    v, next_alpha = _normalized(affine.transpose(u) - beta * v)
+  def step(state, _):  # the only copy of the map: copies take long to compile
+    u, v, beta, first = state
+    v, alpha = _normalized(affine.transpose(u) - beta * v)
+    first = jnp.where(first > 0, first, alpha)
     # The space is exhausted: what is left is rounding, and is not measured.
-    ended = (beta < negligible) | (next_alpha < negligible)
-    next_alpha = jnp.where(ended, 0, next_alpha)
-    return (jnp.where(ended, 0, u), v, next_alpha), (alpha, beta)
+    alpha, v = _unless(alpha < small * first, alpha, v)
+    u, beta = _normalized(affine.apply(v) - alpha * u)
+    beta, u = _unless(beta < small * first, beta, u)
+    return (u, v, beta, first), (alpha, beta)
 
-  state = (start, first, alpha)
+  state = (start, zeros, jnp.sum(zeros), jnp.sum(zeros))
   _, (alphas, betas) = jax.lax.scan(step, state, length=steps)
-  bidiagonal = jnp.zeros((steps + 1, steps), alphas.dtype)
-  places = jnp.arange(steps)
-  bidiagonal = bidiagonal.at[places, places].set(alphas)
-  bidiagonal = bidiagonal.at[places + 1, places].set(betas)
-  values = jnp.linalg.svd(_as_float(bidiagonal), compute_uv=False)
+  row = jnp.zeros((1, steps), alphas.dtype)
+  bidiagonal = jnp.concatenate([jnp.diag(alphas), row])
+  bidiagonal += jnp.concatenate([row, jnp.diag(betas)])
+  values = jnp.linalg.svd(bidiagonal, compute_uv=False)
   real = values > 1e-4 * values[0]
   return jnp.stack([jnp.min(jnp.where(real, values, jnp.inf)), values[0]])
 
 
-def _as_float(a: jax.Array) -> jax.Array:
-  """The array in float32 or wider, as decompositions want it."""
-  return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+def slope_range(affine: AffineMap) -> jax.Array:
+  """The same of a map that scales each number by itself: exact."""
+  affine = widened(affine)
+  slopes = jnp.abs(affine.apply(jnp.ones_like(affine.offset)))
+  least = jnp.min(jnp.where(slopes > 0, slopes, jnp.inf))
+  return jnp.stack([least, jnp.max(slopes)])
+
+
+def _without_pattern(like: jax.Array) -> jax.Array:
+  """Numbers as good as random here, of a few operations that compile fast."""
+  places = jnp.arange(like.size, dtype=jnp.float32)
+  return jnp.sin(jnp.square(places)).reshape(like.shape).astype(like.dtype)
+
+
+def _unless(ended: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
+  return [jnp.where(ended, 0, a) for a in arrays]
 
 
 def _normalized(v: jax.Array) -> tuple[jax.Array, jax.Array]:

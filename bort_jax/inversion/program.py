@@ -21,6 +21,7 @@ _CALLS = {
   'custom_vjp_call': 'call_jaxpr',
   'checkpoint': 'jaxpr',
   'remat': 'jaxpr',
+  'remat2': 'jaxpr',
 }
 
 
@@ -174,8 +175,8 @@ class _Inliner:
 
   def _unroll(self, eqn, args: list) -> list:
     """A scan, such as one over layers, as its steps one after another."""
-    body, num_consts = eqn.params['jaxpr'], eqn.params['num_consts']
-    num_carry, length = eqn.params['num_carry'], eqn.params['length']
+    body, length = _opened(eqn.params['jaxpr']), eqn.params['length']
+    num_consts, num_carry = _scan_sizes(eqn.params)
     consts, carry = args[:num_consts], args[num_consts:][:num_carry]
     sequences = args[num_consts + num_carry :]
     order = range(length)
@@ -183,7 +184,7 @@ class _Inliner:
     for i in reversed(order) if eqn.params['reverse'] else order:
       now = [self._call(lambda a, i=i: a[i], atom) for atom in sequences]
       inputs = [*consts, *carry, *now]
-      outs = self.inline(body.jaxpr, body.consts, inputs, eqn)
+      outs = self.inline(*body, inputs, eqn)
       carry, steps[i] = outs[:num_carry], outs[num_carry:]
     stacked = zip(*(steps[i] for i in order), strict=True)
     return [*carry, *(self._call(_stack, *column) for column in stacked)]
@@ -207,6 +208,14 @@ class _Inliner:
 
   def _depends(self, atom) -> bool:
     return not isinstance(atom, core.Literal) and atom in self.dependent
+
+
+def _scan_sizes(options: Mapping[str, Any]) -> tuple[int, int]:
+  """How many operands of a scan are constants, and how many are carried."""
+  if 'ft_in' in options:  # from JAX 0.12 on
+    consts, carry, _ = options['ft_in'].unpack()
+    return len(list(consts)), len(list(carry))
+  return options['num_consts'], options['num_carry']
 
 
 def _stack(*arrays):

@@ -7,7 +7,11 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bort_jax.inversion.linear_map import singular_value_range, tangent_map
+from bort_jax.inversion.linear_map import (
+  singular_value_range,
+  slope_range,
+  tangent_map,
+)
 from bort_jax.inversion.segments import Kind, Piece
 from bort_jax.inversion.undo import Setting, Undone
 
@@ -32,6 +36,8 @@ class Segment:
   source: str = dataclasses.field(metadata=_static)  # FILE:LINE of its end
   in_shape: tuple[int, ...] = dataclasses.field(metadata=_static)
   out_shape: tuple[int, ...] = dataclasses.field(metadata=_static)
+  rounding: float = dataclasses.field(metadata=_static)
+  """Relative rounding of the coarsest floats that it computes with."""
   residual: jax.Array
   """(N,) ‖s(x) − y‖ / ‖y‖ over the numbers of y that are known."""
   steps: jax.Array
@@ -62,7 +68,7 @@ class Segment:
     comes closest. ``'lossy'``: a preimage, chosen by rule. ``'not solved'``:
     the method does not invert this segment, or did not converge.
     """
-    solved = bool(jnp.max(self.residual) <= _solved_to(self.residual.dtype))
+    solved = bool(jnp.max(self.residual) <= _solved_to(self.rounding))
     whole = self.one_to_one and float(self.null_space_share) == 0
     match self.kind:
       case 'elementwise':
@@ -73,13 +79,16 @@ class Segment:
         return 'exact' if whole else 'projection'
       case 'affine' | 'nonlinear' if int(self.steps) > 0 and not solved:
         return 'least squares'
-      case 'residual' | 'nonlinear' if solved:
+      case 'residual' if solved:
+        contracts = float(self.contraction) < 1
+        return 'exact' if whole and contracts else 'lossy'
+      case 'nonlinear' if solved:
         return 'exact' if whole else 'lossy'
     return 'not solved'
 
 
-def _solved_to(dtype) -> float:
-  return float(jnp.finfo(dtype).eps) ** 0.5 * 0.1
+def _solved_to(rounding: float) -> float:
+  return rounding**0.5 * 0.1
 
 
 def segment_of(
@@ -117,9 +126,12 @@ def segment_of(
     piece.source,
     piece.like.shape,
     piece.out_like.shape,
+    piece.rounding,
     relative_norms(miss, y),
     jnp.asarray(undone.steps, jnp.int32),
-    singular_value_range(affine, LANCZOS_STEPS),
+    slope_range(affine)
+    if piece.kind == 'elementwise'
+    else singular_value_range(affine, LANCZOS_STEPS),
     null_space_share(piece, undone, known),
     factor,
     jnp.asarray(undone.contraction, out.dtype),
@@ -128,7 +140,8 @@ def segment_of(
 
 def relative_norms(difference: jax.Array, reference: jax.Array) -> jax.Array:
   """(N,) ‖difference‖ / ‖reference‖ of each of a batch; 0 / 0 is 0."""
-  norm = lambda a: jnp.sqrt(jnp.sum(jnp.square(a.reshape(len(a), -1)), axis=1))
+  rows = lambda a: a.reshape(*a.shape[:1], -1)
+  norm = lambda a: jnp.sqrt(jnp.sum(jnp.square(rows(a)), axis=-1))
   scale = norm(reference)
   return norm(difference) / jnp.where(scale > 0, scale, 1)
 
@@ -148,7 +161,7 @@ def null_space_share(
   """
   if undone.known is not None:
     return jnp.mean(~undone.known, dtype=jnp.float32)
-  if piece.kind in ('elementwise', 'residual'):
+  if piece.kind == 'elementwise':
     return jnp.float32(0)
   layers = piece.parts or (piece,)
   rank = min(math.prod(layer.out_like.shape) for layer in layers)

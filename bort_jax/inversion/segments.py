@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 from bort_jax.inversion.errors import InversionError
@@ -60,6 +61,12 @@ class Piece:
   def out_like(self) -> jax.ShapeDtypeStruct:
     """Shape and dtype of what comes out."""
     return _struct(self.outvar)
+
+  @property
+  def rounding(self) -> float:
+    """The relative rounding of the coarsest floats that it computes with."""
+    made = [v for eqn in self.eqns for v in eqn.outvars if is_float(v)]
+    return max(float(jnp.finfo(aval_of(v).dtype).eps) for v in made)
 
   def __call__(self, constants: Constants, value: jax.Array) -> jax.Array:
     """What comes out."""

@@ -10,7 +10,7 @@ from bort_jax.inversion.elementwise import main_branch, undo_elementwise
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.iterations import fixed_point, gauss_newton
 from bort_jax.inversion.layer_rules import undo_layer
-from bort_jax.inversion.least_squares import least_squares, relative_norm
+from bort_jax.inversion.least_squares import least_squares
 from bort_jax.inversion.linear_map import AffineMap, affine_map, masked
 from bort_jax.inversion.program import Program, read
 from bort_jax.inversion.segments import Constants, Piece
@@ -62,6 +62,8 @@ def undo(
   Returns:
     What went in.
   """
+  # no finer than what the segment computes with
+  setting = setting._replace(tolerance=max(setting.tolerance, piece.rounding))
   eqn = piece.eqns[0]
   if len(piece.eqns) == 1 and eqn.primitive.name in setting.rules:
     return _by_rule(piece, setting, y)
@@ -76,12 +78,12 @@ def undo(
     raise _needs_x(piece)
   function = setting.function(piece)
   if piece.kind == 'residual':
-    return _undo_residual(function, setting, y)
+    return _undo_residual(function, setting, y, known)
   start = _start(piece, function, y)
   x, steps = gauss_newton(
     function, y, start, known, setting.tolerance, setting.max_steps
   )
-  return Undone(x, steps=steps)
+  return Undone(x, steps=steps, one_to_one=False)  # as far as is known
 
 
 def run_back(
@@ -164,8 +166,15 @@ def _layer_by_layer(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
   return Undone(y, steps=steps)
 
 
-def _solved(affine: AffineMap, setting: Setting, y: jax.Array) -> Undone:
-  x, steps = least_squares(affine, y, setting.tolerance, setting.max_steps)
+def _solved(
+  affine: AffineMap,
+  setting: Setting,
+  y: jax.Array,
+  guess: jax.Array | None = None,
+) -> Undone:
+  x, steps = least_squares(
+    affine, y, setting.tolerance, setting.max_steps, guess
+  )
   return Undone(x, steps=steps)
 
 
@@ -178,13 +187,7 @@ def _transposed_or_solved(
   guess = y
   for part in reversed(piece.parts):
     guess = undo_layer(part, setting.constants, guess, 'transpose')
-  miss = relative_norm(
-    affine.apply(guess) + affine.offset - y, y - affine.offset
-  )
-  solve = lambda: least_squares(affine, y, setting.tolerance, setting.max_steps)
-  keep = lambda: (guess, jnp.int32(0))
-  x, steps = jax.lax.cond(miss <= setting.tolerance, keep, solve)
-  return Undone(x, steps=steps)
+  return _solved(affine, setting, y, guess)
 
 
 def _undo_pooling(
@@ -232,19 +235,44 @@ def _sum_like(eqn, v: jax.Array) -> jax.Array:
 
 
 def _undo_residual(
-  function: Callable[[jax.Array], jax.Array], setting: Setting, y: jax.Array
+  function: Callable[[jax.Array], jax.Array],
+  setting: Setting,
+  y: jax.Array,
+  known: jax.Array | None,
 ) -> Undone:
+  """By iteration; its derivatives are those of the implicit function."""
+
+  def tangent(linear, change):
+    affine = affine_map(linear, change)
+    return _solved(affine, setting, change).x
+
+  def miss(x):
+    difference = function(x) - y
+    return difference if known is None else jnp.where(known, difference, 0)
+
+  solve = lambda _, y: _iterated(function, setting, y, known)
+  x, (steps, rate) = jax.lax.custom_root(miss, y, solve, tangent, has_aux=True)
+  return Undone(x, steps=steps.astype(jnp.int32), contraction=rate)
+
+
+def _iterated(
+  function: Callable[[jax.Array], jax.Array],
+  setting: Setting,
+  y: jax.Array,
+  known: jax.Array | None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   """By fixed point; what that leaves, by Gauss–Newton."""
   found = fixed_point(function, y, setting.tolerance, setting.max_steps)
   finite = jnp.isfinite(found.residual) & (found.residual < 1)
   start = jnp.where(finite, found.x, y)
   refine = lambda: gauss_newton(
-    function, y, start, None, setting.tolerance, setting.max_steps
+    function, y, start, known, setting.tolerance, setting.max_steps
   )
   keep = lambda: (found.x, jnp.int32(0))
   done = found.residual <= setting.tolerance
   x, steps = jax.lax.cond(done, keep, refine)
-  return Undone(x, steps=found.steps + steps, contraction=found.contraction)
+  # as float: custom_root wants tangents of what it carries along
+  return x, (jnp.float32(found.steps + steps), found.contraction)
 
 
 def _start(piece: Piece, function, y: jax.Array) -> jax.Array:
