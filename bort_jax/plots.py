@@ -213,20 +213,37 @@ def inversions(
   Returns:
     The figure.
   """
-  columns = {'input': pictures, **results}
+  figure = picture_grid({'input': pictures, **results})
+  panels = np.array(figure.axes).reshape(len(pictures), -1)
+  for column, heading in zip(panels.T[1:], results, strict=True):
+    for panel, numbers in zip(
+      column, zip(*errors[heading], strict=True), strict=False
+    ):
+      text = ' · '.join(f'{number:.2f}' for number in numbers)
+      panel.set_xlabel(text, fontsize=7)
+  return figure
+
+
+def picture_grid(columns: Mapping[str, np.ndarray]) -> Figure:
+  """A column for each heading, a row for each of its pictures, as they are.
+
+  Args:
+    columns: pictures (N, H, W, C) in 0 … 1, by heading; C one or three.
+
+  Returns:
+    The figure.
+  """
+  rows = len(next(iter(columns.values())))
   figure = Figure(
-    figsize=(1.5 * len(columns), 1.75 * len(pictures)), layout='constrained'
+    figsize=(1.5 * len(columns), 1.75 * rows), layout='constrained'
   )
-  panels = figure.subplots(len(pictures), len(columns), squeeze=False)
-  for column, (heading, shown) in zip(panels.T, columns.items(), strict=True):
+  panels = figure.subplots(rows, len(columns), squeeze=False)
+  for column, (heading, pictures) in zip(
+    panels.T, columns.items(), strict=True
+  ):
     column[0].set_title(heading, fontsize=9)
-    for i, panel in enumerate(column):
-      _show(panel, shown[i])
-      if heading in errors:
-        raw, fitted, pearson = (float(e[i]) for e in errors[heading])
-        panel.set_xlabel(
-          f'{raw:.2f} · {fitted:.2f} · {pearson:.2f}', fontsize=7
-        )
+    for panel, picture in zip(column, pictures, strict=True):
+      _show(panel, picture)
   return figure
 
 

@@ -1,7 +1,7 @@
 """Pictures run to a layer and back, by networks, controls and methods.
 
 Trains a network with AdamW and with Bort, and runs test pictures to one of its
-layers and back: by untrained networks (as usually initialized, and orthogonal),
+layers and back: by untrained networks (Flax's usual kernels, and orthogonal ones),
 by both trained ones with the published rule, and by both with least squares.
 Writes figure, table and numbers into ``inversion/DATA_MODEL/``. From the
 project's root:
@@ -18,18 +18,14 @@ import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 
 import jax
 import numpy as np
 import tyro
+from trained import train_both, untrained
 
 from bort_jax import inversion, metrics, nn, plots
-from bort_jax.train import TrainConfig, train
-from bort_jax.train.comparison import network_of
-from bort_jax.train.parallel import make_parallel
-from bort_jax.train.source import make_source
-from bort_jax.train.step import to_unit_range
+from bort_jax.train import TrainConfig
 
 SHOWN = 8
 
@@ -51,9 +47,16 @@ def main(
   folder = pathlib.Path(__file__).parent / 'inversion'
   folder = folder / f'{config.data}_{config.model}'
   folder.mkdir(parents=True, exist_ok=True)
-  source, parallel = make_source(config), make_parallel(config)
-  x = to_unit_range(source.pictures(pictures))
-  arms = networks(config, source, parallel)
+  trained = train_both(config, pictures)
+  x = trained.pictures
+  arms = {
+    'untrained,\nlecun normal': (untrained(config, 'lecun'), 'published'),
+    'untrained,\northogonal': (untrained(config, 'orthogonal'), 'published'),
+    'AdamW': (trained.plain, 'published'),
+    'Bort': (trained.bort, 'published'),
+    'AdamW +\nleast squares': (trained.plain, 'least_squares'),
+    'Bort +\nleast squares': (trained.bort, 'least_squares'),
+  }
   results = {}
   for name, (model, method) in arms.items():
     outputs, params = nn.functional(model, 'intermediates')
@@ -76,41 +79,11 @@ def main(
     errors,
   )
   figure.savefig(folder / 'figure.png', dpi=70)
-  write(folder, layer, config, errors)
-
-
-def networks(config: TrainConfig, source, parallel) -> dict:
-  """Each column's network and method."""
-  untrained = {}
-  for label, init in (('default', 'default'), ('orthogonal', 'orthogonal')):
-    network = network_of(
-      dataclasses.replace(config, init=init), source, parallel
-    )
-    untrained[f'untrained,\n{label}'] = (
-      network.merge(*network.init()),
-      'published',
-    )
-  with tempfile.TemporaryDirectory() as scratch:
-    run_dir = pathlib.Path(scratch, 'run')
-    comparison = train(dataclasses.replace(config, run_dir=run_dir))
-  for row in comparison.rows:
-    print(row)
-  network = network_of(config, source, parallel)
-  plain, bort = (
-    network.merge(comparison.fits[name].params, comparison.fits[name].stats)
-    for name in (config.optimizer, 'bort')
-  )
-  return {
-    **untrained,
-    'AdamW': (plain, 'published'),
-    'Bort': (bort, 'published'),
-    'AdamW +\nleast squares': (plain, 'least_squares'),
-    'Bort +\nleast squares': (bort, 'least_squares'),
-  }
+  write(folder, layer, config, trained.accuracies, errors)
 
 
 def write(
-  folder: pathlib.Path, layer: str, config: TrainConfig, errors
+  folder: pathlib.Path, layer: str, config: TrainConfig, accuracies, errors
 ) -> None:
   """Writes table.md and results.json."""
   lines = [
@@ -121,13 +94,14 @@ def write(
     cells = [f'{np.mean(e):.3g} ± {np.std(e):.2g}' for e in error]
     lines.append(f'| {name.replace(chr(10), " ")} | {" | ".join(cells)} |')
   count = len(next(iter(errors.values())).raw)
+  reached = ', '.join(f'{n} {a:.2%}' for n, a in accuracies.items())
   lines += [
     '',
     f'{config.data}, {config.model} to {layer} and back, {config.num_epochs}'
     f' epochs, seed {config.seed}, {count} test pictures: mean ± standard'
     ' deviation over the pictures. The published rule but where least squares'
-    f' are named. jax {jax.__version__} on {jax.devices()[0].device_kind}'
-    f' ({os.cpu_count()} cores).',
+    f' are named. Test accuracy: {reached}. jax {jax.__version__} on'
+    f' {jax.devices()[0].device_kind} ({os.cpu_count()} cores).',
   ]
   (folder / 'table.md').write_text('\n'.join(lines) + '\n')
   numbers = {
