@@ -42,6 +42,11 @@ class TrainConfig:
   mnist, fashion_mnist, cifar10 or imagenet2012."""
   data_dir: pathlib.Path | None = None
   """TFDS directory; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+  train_split: str = 'train'
+  """Part of the set to train on, as TFDS writes it: train, train[:90%], …"""
+  test_split: str | None = None
+  """Part to evaluate on, such as train[90%:]; by default test or, where that
+  has no labels, validation."""
   image_size: int | None = None
   """Side to which pictures are cropped and resized while they are read from
   disk; by default pictures of one size are held in memory as they are."""

@@ -25,7 +25,10 @@ class Dataset(NamedTuple):
 
 
 def load_dataset(
-  name: str = 'digits', data_dir: str | pathlib.Path | None = None
+  name: str = 'digits',
+  data_dir: str | pathlib.Path | None = None,
+  train_split: str = 'train',
+  test_split: str | None = None,
 ) -> Dataset:
   """Loads a data set; never downloads one.
 
@@ -36,6 +39,10 @@ def load_dataset(
       size. TensorFlow is not needed to read it.
     data_dir: the TFDS directory; by default ``$TFDS_DATA_DIR``, else
       ``~/tensorflow_datasets``. ``digits`` needs none.
+    train_split: part to train on, as TFDS writes it, such as ``train[:90%]``;
+      not of ``digits``.
+    test_split: part to evaluate on; by default test or, where that has no
+      labels, validation.
 
   Returns:
     The data set.
@@ -51,8 +58,13 @@ def load_dataset(
     ((1437, 8, 8, 1), (360, 8, 8, 1))
   """
   if name == 'digits':
+    if (train_split, test_split) != ('train', None):
+      raise DataError(
+        'digits comes as 1,437 pictures to train and 360 to test on: leave out'
+        ' train_split and test_split.'
+      )
     return _load_digits()
-  return _load_tfds(name, data_dir)
+  return _load_tfds(name, data_dir, train_split, test_split)
 
 
 def batches(
@@ -99,7 +111,12 @@ def _load_digits() -> Dataset:
   )
 
 
-def _load_tfds(name: str, data_dir: str | pathlib.Path | None) -> Dataset:
+def _load_tfds(
+  name: str,
+  data_dir: str | pathlib.Path | None,
+  train_split: str,
+  test_split: str | None,
+) -> Dataset:
   builder = prepared.open_set(name, data_dir)
   features = builder.info.features
   if None in features['image'].shape:
@@ -108,12 +125,12 @@ def _load_tfds(name: str, data_dir: str | pathlib.Path | None) -> Dataset:
       f' ({features["image"].shape}), and only pictures of one size are held in'
       ' memory. Stream it: give --image-size (image_size=).'
     )
-  test = prepared.evaluation_split(builder)
-  prepared.check_splits(builder, ('train', test))
+  splits = prepared.chosen_splits(builder, train_split, test_split)
+  prepared.check_splits(builder, splits)
   return Dataset(
     name,
-    *_read_split(builder, 'train'),
-    *_read_split(builder, test),
+    *_read_split(builder, splits[0]),
+    *_read_split(builder, splits[1]),
     features['label'].num_classes,
   )
 

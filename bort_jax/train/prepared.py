@@ -98,28 +98,45 @@ def open_set(name: str, data_dir: str | os.PathLike[str] | None = None) -> Any:
   return builder
 
 
-def evaluation_split(builder: Any) -> str:
-  """The split to evaluate on: test, else validation.
+def chosen_splits(
+  builder: Any, train: str = 'train', test: str | None = None
+) -> tuple[str, str]:
+  """The splits to train and to evaluate on.
 
   Args:
     builder: of :func:`open_set`.
+    train: a split or a part of one.
+    test: likewise; by default test if its labels are public, else validation:
+      those of ImageNet's test pictures are all −1.
 
   Returns:
-    ``'test'`` if its labels are public, else ``'validation'``: those of
-    ImageNet's test pictures are all −1.
+    Both.
 
   Raises:
-    DataError: if there is no such split, or none to train on.
+    DataError: if there is no such split.
   """
   splits = builder.info.splits
-  if 'train' not in splits or not {'test', 'validation'} & set(splits):
+  named = {_whole(part) for s in (train, test) if s for part in s.split('+')}
+  if named - set(splits) or (
+    test is None and not {'test', 'validation'} & set(splits)
+  ):
     raise DataError(
       f'Data set {builder.info.name!r} cannot be used: its splits are'
-      f' {", ".join(splits)}, and train and test (or validation) are needed.'
+      f' {", ".join(splits)}, and {train} and {test or "test (or validation)"}'
+      ' are needed. Choose others with --train-split and --test-split, such as'
+      ' validation[:90%] and validation[90%:].'
     )
+  if test is not None:
+    return train, test
   if 'validation' not in splits:
-    return 'test'
-  return 'test' if 'test' in splits and _labelled(builder) else 'validation'
+    return train, 'test'
+  labelled = 'test' in splits and _labelled(builder)
+  return train, 'test' if labelled else 'validation'
+
+
+def _whole(split: str) -> str:
+  """The name of the split that a part is of."""
+  return split.partition('[')[0]
 
 
 def _labelled(builder: Any) -> bool:

@@ -14,7 +14,7 @@ from bort_jax.train.data import (
   padded_batches,
 )
 from bort_jax.train.errors import RunError
-from bort_jax.train.prepared import evaluation_split, open_set
+from bort_jax.train.prepared import chosen_splits, open_set
 from bort_jax.train.stream import ImageStream
 
 Batch: TypeAlias = tuple[np.ndarray, np.ndarray]  # uint8 images, int32 labels
@@ -67,7 +67,9 @@ def make_source(config: TrainConfig) -> Source:
   if config.image_size is not None:
     source: Source = StreamSource(config)
   else:
-    dataset = load_dataset(config.data, config.data_dir)
+    dataset = load_dataset(
+      config.data, config.data_dir, config.train_split, config.test_split
+    )
     source = MemorySource(dataset, config.batch_size, config.seed)
   if source.steps_per_epoch == 0:
     raise RunError(
@@ -128,7 +130,7 @@ class StreamSource:
     assert config.image_size is not None
     self.name, self._config = config.data, config
     builder = open_set(config.data, config.data_dir)
-    self._test_split = evaluation_split(builder)
+    self._splits = chosen_splits(builder, config.train_split, config.test_split)
     with self._stream(train=True) as stream:
       self.num_classes = stream.num_classes
       self.steps_per_epoch = stream.steps_per_epoch
@@ -163,7 +165,7 @@ class StreamSource:
     config = self._config
     return ImageStream(
       config.data,
-      'train' if train else self._test_split,
+      self._splits[0] if train else self._splits[1],
       config.data_dir,
       image_size=config.image_size or 0,
       batch_size=config.batch_size,

@@ -1,5 +1,6 @@
 """Data sets: found, read, batched, and refused with a remedy."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from bort_jax.train import prepared
+from bort_jax.train import TrainConfig, prepared
 from bort_jax.train.data import batches, load_dataset, padded_batches
 from bort_jax.train.errors import DataError
+from bort_jax.train.source import make_source
 
 
 def test_digits_are_split_without_overlap():
@@ -297,3 +299,36 @@ def test_reads_real_sets(name, shape, train, test):
   assert data.test_images.shape == (test, *shape)
   assert set(data.train_labels) == set(range(10))
   assert 20 < data.train_images.mean() < 140
+
+
+@pytest.mark.skipif(
+  'TFDS_DATA_DIR' not in os.environ,
+  reason='needs prepared data sets: set TFDS_DATA_DIR to their directory',
+)
+def test_parts_of_a_set_are_trained_and_evaluated_on():
+  part = load_dataset('mnist', None, 'train[:500]', 'train[500:600]')
+  whole = load_dataset('mnist')
+  np.testing.assert_array_equal(part.train_images, whole.train_images[:500])
+  np.testing.assert_array_equal(part.test_labels, whole.train_labels[500:600])
+  with pytest.raises(DataError, match='splits are train, test'):
+    load_dataset('mnist', None, 'training')
+  with pytest.raises(DataError, match='leave out'):
+    load_dataset('digits', None, 'train[:100]')
+
+
+@pytest.mark.skipif(
+  'TFDS_DATA_DIR' not in os.environ,
+  reason='needs prepared data sets: set TFDS_DATA_DIR to their directory',
+)
+def test_a_set_without_training_pictures_says_how_to_use_its_parts():
+  config = TrainConfig(
+    data='imagenet2012', image_size=32, batch_size=8, epochs=1
+  )
+  with pytest.raises(DataError, match='--train-split'):
+    make_source(config)
+  parts = dataclasses.replace(
+    config, train_split='validation[:32]', test_split='validation[32:40]'
+  )
+  source = make_source(parts)
+  assert source.steps_per_epoch == 4
+  assert source.pictures(8).shape == (8, 32, 32, 3)
