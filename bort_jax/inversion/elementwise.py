@@ -1,7 +1,7 @@
 """Inverses of functions that act on each number by itself."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -218,11 +218,7 @@ def _numbers(
   piece: Piece, program: Program
 ) -> dict[core.Var, np.ndarray] | None:
   """The constants of a piece, if each is one number and no parameter."""
-  known: dict[core.Var, Any] = {}
-  with jax.ensure_compile_time_eval():
-    for eqn in program.constant_eqns:
-      if known.keys() >= set(variables(eqn)):
-        known = evaluate([eqn], known)
+  known = program.literals
   made = {var for eqn in piece.eqns for var in eqn.outvars} | {piece.invar}
   numbers = {}
   for eqn in piece.eqns:

@@ -1,6 +1,7 @@
 """A function as a list of operations, nested calls inlined."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,16 @@ class Program:
       **dict(zip(self.params, jax.tree.leaves(params), strict=True)),
     }
     return evaluate(self.constant_eqns, {**self.captured, **env})
+
+  @functools.cached_property
+  def literals(self) -> dict[core.Var, Any]:
+    """The constants that no parameter enters, computed while tracing."""
+    known: dict[core.Var, Any] = {}
+    with jax.ensure_compile_time_eval():
+      for eqn in self.constant_eqns:
+        if known.keys() >= set(variables(eqn)):
+          known = evaluate([eqn], known)
+    return known
 
 
 def trace(

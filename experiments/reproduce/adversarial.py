@@ -1,4 +1,4 @@
-"""Explainable adversarial pictures beside gradient attacks, on MNIST.
+r"""Explainable adversarial pictures beside gradient attacks, on MNIST.
 
 Trains SimpleCNN with AdamW and with Bort, and makes each take test pictures for
 another class: by editing the latent code of its last features

@@ -1,4 +1,4 @@
-"""Pictures run to a layer and back, by networks, controls and methods.
+r"""Pictures run to a layer and back, by networks, controls and methods.
 
 Trains a network with AdamW and with Bort, and runs test pictures to one of its
 layers and back: by untrained networks (Flax's usual kernels, and orthogonal
@@ -11,8 +11,8 @@ the project's root:
     python experiments/reproduce/inversion.py features --data mnist \
       --model patch_net --epochs 3 --batch-size 128 --data-dir DIR
     python experiments/reproduce/inversion.py act2_2 --data imagenet2012 \
-      --image-size 64 --train-split 'validation[:936]' \\
-      --test-split 'validation[936:]' --model vgg16 --epochs 2 \\
+      --image-size 64 --train-split 'validation[:936]' \
+      --test-split 'validation[936:]' --model vgg16 --epochs 2 \
       --batch-size 32 --pictures 8 --data-dir DIR
 """
 

@@ -27,7 +27,7 @@ def convolution(stride, padding, dilation, groups):
   return apply_fn
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(
   st.integers(1, 4),
   st.integers(1, 3),
