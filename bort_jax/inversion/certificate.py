@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from bort_jax.inversion.errors import InversionError
+from bort_jax.inversion.invert import check_hashable, refuse_nonfinite
 from bort_jax.inversion.linear_map import singular_value_range, tangent_map
 from bort_jax.inversion.lipschitz import upper_bound
 from bort_jax.inversion.program import evaluate, trace
@@ -44,7 +45,8 @@ class SegmentCertificate:
   """() some two inputs near x are stretched by this little, of those that are
   not collapsed into one."""
   null_space_share: jax.Array
-  """() share of the energy of white noise that does not come back."""
+  """() share of the energy of white noise that does not come back, at least:
+  by shapes alone."""
   lost_energy: jax.Array
   """(N,) share of the energy of what x brings about here that does not."""
 
@@ -116,10 +118,13 @@ def certificate(
     Tsuzuku et al., `Lipschitz-Margin Training
     <https://arxiv.org/abs/1802.04034>`_, 2018
   """
+  check_hashable(apply_fn)
+  x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise InversionError(
       f'x must be floats, got {x.dtype}: convert pictures to 0 … 1 first.'
     )
+  refuse_nonfinite({'params': params, 'x': x})
   return _certificate(apply_fn, frequencies, max_steps, params, x)
 
 
@@ -141,9 +146,11 @@ def _certificate(apply_fn, frequencies, max_steps, params, x) -> Certificate:
     )
     out = recorded[program.outvar]
     prediction, margin = _decided(out)
-    upper = jnp.prod(jnp.stack([s.upper for s in segments]))
-    back = run_back(pieces, setting, out)[0].x
-    whole = lambda v: apply_fn(params, v)
+    upper = _product([s.upper for s in segments])
+    back = [*(u.x for u in run_back(pieces, setting, out)), out][0]
+    whole = lambda v: evaluate(program.eqns, {**constants, program.invar: v})[
+      program.outvar
+    ]
     return Certificate(
       segments,
       upper,
@@ -153,6 +160,13 @@ def _certificate(apply_fn, frequencies, max_steps, params, x) -> Certificate:
       margin,
       margin / (2**0.5 * upper),
     )
+
+
+def _product(bounds: list[jax.Array]) -> jax.Array:
+  """Of the segments; without limit where one is, whatever the others are."""
+  bounds = [jnp.float32(1), *bounds]
+  unlimited = jnp.any(jnp.isinf(jnp.stack(bounds)))
+  return jnp.where(unlimited, jnp.inf, jnp.prod(jnp.stack(bounds)))
 
 
 def _of_segment(

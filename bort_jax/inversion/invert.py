@@ -98,7 +98,7 @@ def invert(
     ['affine', 'elementwise']
   """
   like = jax.ShapeDtypeStruct(jnp.shape(like), like.dtype)
-  _check_hashable(apply_fn)
+  check_hashable(apply_fn)
   _check(method, z, like, x, params)
   if tolerance is None:
     tolerance = default_tolerance(like.dtype)
@@ -142,7 +142,7 @@ def reconstruct(
     >>> bool(jnp.allclose(result.x, x, atol=1e-5))
     True
   """
-  _check_hashable(apply_fn)
+  check_hashable(apply_fn)
   with jax.default_matmul_precision('highest'):
     z = _forward(apply_fn, params, x)
   return invert(apply_fn, params, z, x, x=x, **options)
@@ -209,15 +209,20 @@ def _refuse_failures(result: Inversion, params: Any, z: jax.Array) -> None:
       )
   if not _nonfinite(result[:2]):
     return
-  given = _nonfinite({'params': params, 'z': z})
-  if given:
-    raise InversionError(
-      f'Numbers are not finite in {", ".join(given)}, and so not in what comes'
-      ' back.'
-    )
+  refuse_nonfinite({'params': params, 'z': z})
   bad = [s for s in result.segments if not jnp.all(jnp.isfinite(s.residual))]
   where = f'segment {bad[-1].index} ({bad[-1].source})' if bad else 'the end'
   raise InversionError(f'What comes back is not finite from {where} on.')
+
+
+def refuse_nonfinite(given: Any) -> None:
+  """Names the arrays that have numbers that are not finite, when known."""
+  bad = _nonfinite(given)
+  if bad:
+    raise InversionError(
+      f'Numbers are not finite in {", ".join(bad)}, and so not in what comes'
+      ' of it.'
+    )
 
 
 def _nonfinite(given: Any) -> list[str]:
@@ -225,7 +230,7 @@ def _nonfinite(given: Any) -> list[str]:
   return [
     jax.tree_util.keystr(path, simple=True, separator='/')
     for path, a in jax.tree_util.tree_leaves_with_path(given)
-    if not jnp.all(jnp.isfinite(a))
+    if not isinstance(a, Tracer) and not jnp.all(jnp.isfinite(a))
   ]
 
 
@@ -240,7 +245,8 @@ def _like_output(z, program: Program) -> jax.Array:
   return jnp.asarray(z, out.dtype)
 
 
-def _check_hashable(apply_fn) -> None:
+def check_hashable(apply_fn) -> None:
+  """Refuses a function for which nothing that is compiled is found again."""
   try:
     hash(apply_fn)
   except TypeError:

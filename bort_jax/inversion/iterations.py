@@ -36,7 +36,7 @@ def fixed_point(
       left earlier.
 
   Returns:
-    The best iterate. With branch constant L < 1 its error after k steps is at
+    The last iterate. With branch constant L < 1 its error after k steps is at
     most Lᵏ‖y − s(y)‖ / (1 − L).
 
   References:
@@ -55,7 +55,7 @@ def fixed_point(
     new_difference = y - function(x)
     new = relative_norm(new_difference, y)
     rate = new / jnp.where(residual > 0, residual, 1)
-    worst = jnp.maximum(worst, rate)
+    worst = jnp.maximum(worst, jnp.where(jnp.isfinite(rate), rate, jnp.inf))
     return x, new_difference, new, residual, steps + 1, worst
 
   difference = y - function(y)

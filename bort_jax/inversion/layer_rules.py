@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
 from bort_jax.inversion.linear_map import AffineMap, affine_map
 from bort_jax.inversion.program import read
@@ -40,10 +41,11 @@ def undo_layer(
   if kernel is None:
     return _undo_simple(affine, y)
   if eqn.primitive.name == 'dot_general':
-    scale = (
-      _amplitude(*_dense_matrix(eqn, kernel)) if scaling == 'transpose' else 1
-    )
-    return affine.transpose(y) / scale
+    y = affine.transpose(y)
+    if scaling == 'published':
+      return y
+    side = int(eqn.invars[0] is layer.invar)
+    return y / _amplitude(kernel, *_dense_sizes(eqn, side, kernel))
   return _undo_convolution(layer, affine, kernel, y, scaling)
 
 
@@ -106,18 +108,19 @@ def _overlaps(layer: Piece, kernel: jax.Array) -> jax.Array:
   return count.transpose(jnp.ones_like(count.offset))
 
 
-def _dense_matrix(eqn, kernel: jax.Array) -> tuple[jax.Array, int, int, int]:
-  """A dense kernel, its outputs and inputs, and how many it is."""
-  side = 1 if eqn.invars[1].aval.shape == kernel.shape else 0
+def _dense_sizes(
+  eqn: core.JaxprEqn, side: int, kernel: jax.Array
+) -> tuple[int, int, int]:
+  """Outputs and inputs of a dense kernel, and how many matrices it is."""
   contracting, batch = eqn.params['dimension_numbers']
   num_in = math.prod(kernel.shape[a] for a in contracting[side])
   stack = math.prod(kernel.shape[a] for a in batch[side])
-  return kernel, kernel.size // (num_in * stack), num_in, stack
+  return kernel.size // (num_in * stack), num_in, stack
 
 
 def _amplitude(
   kernel: jax.Array, num_out: int, num_in: int, stack: int
 ) -> jax.Array:
-  """A in W Wᵀ = aI or WᵀW = aI: the mean squared singular value."""
+  """The a of W Wᵀ = aI or WᵀW = aI: the mean squared singular value."""
   energy = jnp.sum(jnp.square(kernel))
   return energy / (stack * min(num_out, num_in))

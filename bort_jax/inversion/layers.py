@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.program import evaluate, trace, variables
+from bort_jax.inversion.program import evaluate, trace, trace_after
 from bort_jax.inversion.segments import cut
 
 Layer = str | int
@@ -25,18 +25,7 @@ class Until:
     """The layer's output."""
     if isinstance(self.layer, str):
       return _named(self.apply_fn(params, x), self.layer)
-    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    program = trace(self.apply_fn, params, like)
-    pieces = cut(program)
-    if not 0 <= self.layer < len(pieces):
-      raise InversionError(
-        f'There is no segment {self.layer}: the function has {len(pieces)},'
-        f' from 0 to {len(pieces) - 1}.'
-      )
-    values = {**program.constants(params), program.invar: x}
-    for piece in pieces[: self.layer + 1]:
-      values = evaluate(piece.eqns, values)
-    return values[pieces[self.layer].outvar]
+    return _segments(self.apply_fn, params, x, self.layer)[0]
 
 
 def until(apply_fn: Callable[[Any, jax.Array], Any], layer: Layer) -> Until:
@@ -47,8 +36,8 @@ def until(apply_fn: Callable[[Any, jax.Array], Any], layer: Layer) -> Until:
       a mapping of outputs by their names, as
       ``nn.functional(model, 'intermediates')`` gives; names of nested mappings
       are joined by ``/``.
-    layer: the name of an output, or the number of a segment (see
-      :func:`bort_jax.inversion.segments_of`) of a function with one output.
+    layer: the name of an output, or the number of a segment, as
+      in ``reconstruct(…).segments``, of a function with one output.
 
   Returns:
     ``apply_fn(params, x)`` that returns that layer's output.
@@ -83,27 +72,65 @@ def rest(
     output: the name of the last output, if it has names.
 
   Returns:
-    The function from the layer's output to the last one.
+    The function from the layer's output to the last one. At kinks its
+    derivatives are those of its operations: of max(x, 0) at 0, one half.
 
   Raises:
-    InversionError: if x reaches the last output past the layer too.
+    InversionError: if the last output does not depend on the layer, or on x
+      past it too.
   """
-  like = jax.ShapeDtypeStruct(x.shape, x.dtype)
-  named = isinstance(jax.eval_shape(apply_fn, params, x), dict)
-  whole = until(apply_fn, output) if named else apply_fn
-  program = trace(whole, params, like)
-  first = trace(until(apply_fn, layer), params, like)
-  later = program.eqns[len(first.eqns) :]
-  entrance = program.eqns[len(first.eqns) - 1].outvars[0]
-  made = {entrance, *(v for eqn in later for v in eqn.outvars)}
-  used = {v for eqn in later for v in variables(eqn)}
-  if (used & program.dependent) - made:
+  program = trace_after(
+    _Pair(apply_fn, layer, output),
+    params,
+    jax.ShapeDtypeStruct(x.shape, x.dtype),
+  )
+  if program is None:
     raise InversionError(
-      f'Layer {layer!r} is not a bottleneck: {output!r} depends on x past it.'
-      ' Choose a layer between two blocks.'
+      f'{output!r} is not made of layer {layer!r} alone: it does not depend on'
+      ' it, or on x past it too. Choose a layer between two blocks.'
     )
-  constants = program.constants(params)
-  return lambda z: evaluate(later, {**constants, entrance: z})[program.outvar]
+  with jax.default_matmul_precision('highest'):
+    constants = program.constants(params)
+  return lambda z: evaluate(program.eqns, {**constants, program.invar: z})[
+    program.outvar
+  ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+  """A layer's output and the last one, of one pass."""
+
+  apply_fn: Callable[[Any, jax.Array], Any]
+  layer: Layer
+  output: str
+
+  def __call__(self, params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if isinstance(self.layer, str):
+      outputs = self.apply_fn(params, x)
+      last = outputs
+      if not isinstance(outputs, jax.Array):
+        last = _named(outputs, self.output)
+      return _named(outputs, self.layer), last
+    return _segments(self.apply_fn, params, x, self.layer)
+
+
+def _segments(
+  apply_fn: Callable[[Any, jax.Array], Any],
+  params: Any,
+  x: jax.Array,
+  last: int,
+) -> tuple[jax.Array, jax.Array]:
+  """The outputs of one segment and of the last."""
+  program = trace(apply_fn, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+  pieces = cut(program)
+  if not 0 <= last < len(pieces):
+    raise InversionError(
+      f'There is no segment {last}: the function has {len(pieces)}, from 0 to'
+      f' {len(pieces) - 1}.'
+    )
+  values = {**program.constants(params), program.invar: x}
+  values = evaluate(program.eqns, values)
+  return values[pieces[last].outvar], values[program.outvar]
 
 
 def _named(outputs: Any, layer: str) -> jax.Array:

@@ -120,7 +120,7 @@ def slope_range(affine: AffineMap) -> jax.Array:
 def _without_pattern(like: jax.Array) -> jax.Array:
   """Numbers as good as random here, of a few operations that compile fast."""
   places = jnp.arange(like.size, dtype=jnp.float32)
-  return jnp.sin(jnp.square(places)).reshape(like.shape).astype(like.dtype)
+  return jnp.sin(jnp.square(places + 1)).reshape(like.shape).astype(like.dtype)
 
 
 def _unless(ended: jax.Array, *arrays: jax.Array) -> list[jax.Array]:

@@ -42,6 +42,7 @@ _UNCHANGED = (
   'reduce_precision',
   'sharding_constraint',
   'sort',
+  'split',
 )
 # Linear with entries 0 and 1.
 _STRUCTURAL = (
@@ -109,7 +110,7 @@ def _linear(
   """Of sums, products with constants, and maxima."""
   name = eqn.primitive.name
   moving = [v for v in variables(eqn) if v in bounds]
-  entering = [bounds[v] for v in moving if is_float(v)]
+  entering = [_spread(v, eqn, bounds[v]) for v in moving if is_float(v)]
   known = [bound for bound in entering if bound is not None]
   if len(known) < len(moving):
     return None
@@ -132,7 +133,7 @@ def _linear(
     least = jnp.min(jnp.abs(fixed[0]))
     return bound * (size if name == 'mul' else 1 / least)
   if name == 'dot_general':
-    return bound * dense_norm(eqn, fixed[0])
+    return bound * dense_norm(eqn, int(eqn.invars[0] is moving[0]), fixed[0])
   if name == 'conv_general_dilated' and eqn.invars[0] is moving[0]:
     return bound * convolution_norm(eqn, fixed[0], frequencies)
   if name == 'reduce_window_max':
@@ -142,12 +143,29 @@ def _linear(
   return None
 
 
+def _spread(
+  var: core.Var, eqn: core.JaxprEqn, bound: jax.Array | None
+) -> jax.Array | None:
+  """The bound of an operand as it enters: one number may stand for many."""
+  size = math.prod(aval_of(eqn.outvars[0]).shape)
+  counted = eqn.primitive.name in _STRUCTURAL
+  if bound is None or counted or aval_of(var).shape or size == 1:
+    return bound
+  return bound * math.sqrt(size)
+
+
 def _most_windows(eqn: core.JaxprEqn) -> int:
   """In how many windows a pixel can be."""
   sides = zip(
-    eqn.params['window_dimensions'], eqn.params['window_strides'], strict=True
+    eqn.params['window_dimensions'],
+    eqn.params['window_strides'],
+    eqn.params['window_dilation'],
+    strict=True,
   )
-  return math.prod(-(-window // stride) for window, stride in sides)
+  return math.prod(
+    window if dilation > 1 else -(-window // stride)
+    for window, stride, dilation in sides
+  )
 
 
 def _structural(
@@ -173,7 +191,9 @@ def _elementwise(
 ) -> jax.Array | None:
   """Of the scalar function that ends here, wherever it starts."""
   cone = _cone(eqn, piece)
-  start = None if cone is None else bounds[cone.invar]
+  start = None
+  if cone is not None:
+    start = _spread(cone.invar, eqn, bounds[cone.invar])
   if cone is None or start is None:
     return None
   slope = greatest_slope(cone, program)

@@ -11,6 +11,7 @@ from bort_jax.inversion.operations import aval_of
 
 _SMALL = 256  # side up to which Gram matrices are squared more often
 _CHEAP = 1e10  # operations up to which all frequencies are measured
+_FEW = 16  # fewer channels count as these: they take memory, not time
 
 
 def norm_bound(matrices: jax.Array) -> jax.Array:
@@ -31,6 +32,9 @@ def norm_bound(matrices: jax.Array) -> jax.Array:
     Delattre et al., `Efficient Bound of Lipschitz Constant for Convolutional
     Layers by Gram Iteration <https://arxiv.org/abs/2305.16173>`_, 2023
   """
+  matrices = _at_least_float32(matrices)
+  largest = jnp.max(jnp.abs(matrices))
+  matrices = matrices / jnp.where(largest > 0, largest, 1)
   adjoint = jnp.conj(jnp.swapaxes(matrices, -1, -2))
   wide = matrices.shape[-2] <= matrices.shape[-1]
   gram = matrices @ adjoint if wide else adjoint @ matrices
@@ -45,24 +49,24 @@ def norm_bound(matrices: jax.Array) -> jax.Array:
   start = gram, jnp.zeros(gram.shape[:-2], jnp.abs(gram).dtype)
   gram, logarithm = jax.lax.fori_loop(0, squarings, square, start)
   logarithm = (logarithm + jnp.log(_frobenius(gram))) / 2**squarings
-  return jnp.exp(jnp.max(logarithm) / 2)
+  return largest * jnp.exp(jnp.max(logarithm) / 2)
 
 
 def _frobenius(matrices: jax.Array) -> jax.Array:
   return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(matrices)), axis=(-1, -2)))
 
 
-def dense_norm(eqn: core.JaxprEqn, kernel: jax.Array) -> jax.Array:
+def dense_norm(eqn: core.JaxprEqn, side: int, kernel: jax.Array) -> jax.Array:
   """An upper bound of the norm of a product with a kernel.
 
   Args:
     eqn: a ``dot_general`` of which one operand is the kernel.
+    side: which, 0 or 1.
     kernel: the kernel.
 
   Returns:
     () the bound.
   """
-  side = 0 if aval_of(eqn.invars[0]).shape == kernel.shape else 1
   contracting, batch = eqn.params['dimension_numbers']
   axes = (*batch[side], *contracting[side])
   free = [a for a in range(kernel.ndim) if a not in axes]
@@ -109,7 +113,9 @@ def convolution_norm(
     1 if k == 1 else size + k - 1 for size, k in zip(sizes, taps, strict=True)
   ]
   excess = 1.0
-  if math.prod(grid) * kernel.size * min(kernel.shape[1:3]) > _CHEAP:
+  groups, outputs, inputs = kernel.shape[:3]
+  work = groups * outputs * inputs * max(min(outputs, inputs), _FEW)
+  if math.prod(grid) * work > _CHEAP:
     for i, k in enumerate(taps):
       few = max(frequencies, 2 * k)
       if few < grid[i]:

@@ -76,7 +76,7 @@ def trace(
     InversionError: if the function does not return one array of floats, or it
       does not depend on x.
   """
-  closed, out = jax.make_jaxpr(apply_fn, return_shape=True)(params, like)
+  flat, given, outvars, out = _flattened(apply_fn, params, like)
   leaves = jax.tree.leaves(out)
   if len(leaves) != 1 or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
     raise InversionError(
@@ -84,23 +84,58 @@ def trace(
       f' {jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", out)}. Choose one'
       " of several outputs with inversion.until(apply_fn, 'NAME')."
     )
-  flat = _Inliner()
-  params_and_x = [flat.fresh(v.aval) for v in closed.jaxpr.invars]
-  flat.dependent.add(params_and_x[-1])
-  (outvar,) = flat.inline(closed.jaxpr, closed.consts, params_and_x)
-  if outvar not in flat.dependent:
+  if isinstance(outvars[0], core.Literal) or outvars[0] not in flat.dependent:
     raise InversionError(
       'apply_fn does not depend on x, so nothing of x can be recovered. Its'
       ' arguments must be (params, x), in this order.'
     )
-  used = _used(flat.eqns, outvar)
+  return _program(flat, given, given[-1], outvars[0])
+
+
+def trace_after(
+  apply_fn: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]],
+  params: Any,
+  like: jax.ShapeDtypeStruct,
+) -> Program | None:
+  """Reads what a function makes of the first of its two outputs.
+
+  Args:
+    apply_fn: a function with outputs (code, out), of which out is made of code.
+    params: its parameters.
+    like: shape and dtype of x.
+
+  Returns:
+    The program from code to out; None if out does not depend on code, or on x
+    past it.
+  """
+  flat, given, (code, outvar), _ = _flattened(apply_fn, params, like)
+  program = _program(flat, given, code, outvar)
+  made = {code, *(v for eqn in program.eqns for v in eqn.outvars)}
+  used = {v for eqn in program.eqns for v in variables(eqn)} | {outvar}
+  if code not in used or (used & program.dependent) - made:
+    return None
+  return program
+
+
+def _flattened(apply_fn, params, like):
+  """All operations, the variables of parameters and x, and the outputs."""
+  closed, out = jax.make_jaxpr(apply_fn, return_shape=True)(params, like)
+  flat = _Inliner()
+  given = [flat.fresh(v.aval) for v in closed.jaxpr.invars]
+  flat.dependent.add(given[-1])
+  outvars = flat.inline(closed.jaxpr, closed.consts, given)
+  return flat, given, outvars, out
+
+
+def _program(flat: '_Inliner', given, invar, outvar) -> Program:
+  used = _used(flat.eqns, invar, outvar)
   depends = lambda eqn: any(v in flat.dependent for v in eqn.outvars)
   return Program(
     tuple(eqn for eqn in used if not depends(eqn)),
     tuple(eqn for eqn in used if depends(eqn)),
-    tuple(params_and_x[:-1]),
+    tuple(given[:-1]),
     flat.captured,
-    params_and_x[-1],
+    invar,
     outvar,
     frozenset(flat.dependent),
   )
@@ -240,11 +275,11 @@ def _opened(jaxpr) -> tuple[Any, Sequence[Any]]:
   return jaxpr, ()
 
 
-def _used(eqns: Sequence, outvar: core.Var) -> list:
-  """The operations that a result needs, in order."""
-  needed, kept = {outvar}, []
+def _used(eqns: Sequence, invar: core.Var, outvar: core.Var) -> list:
+  """The operations from one value to another, in order."""
+  needed, kept = {outvar} - {invar}, []
   for eqn in reversed(eqns):
     if any(var in needed for var in eqn.outvars):
-      needed.update(variables(eqn))
+      needed.update(set(variables(eqn)) - {invar})
       kept.append(eqn)
   return kept[::-1]

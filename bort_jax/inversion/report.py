@@ -44,9 +44,10 @@ class Segment:
   """() iterations."""
   singular_values: jax.Array
   """(2,) least and greatest of the tangent at x, as far as twelve Lanczos steps
-  find them; those that are zero are left out."""
+  find them; those below 1e-4 of the greatest count as zero and are left out."""
   null_space_share: jax.Array
-  """() share of the input's dimensions that the output does not determine."""
+  """() share of the input's dimensions that the output does not determine, by
+  the shapes of its layers and the numbers that are known: at least."""
   amplitude_factor: jax.Array
   """(N,) norm of what comes back over that of what went in; NaN without x."""
   contraction: jax.Array
@@ -63,13 +64,16 @@ class Segment:
   def exactness(self) -> Exactness:
     """What the recovered input is, as measured; not under jit.
 
-    ``'exact'``: the only preimage. ``'projection'``: of all preimages the
-    smallest. ``'least squares'``: no input gives this output, and this one
-    comes closest. ``'lossy'``: a preimage, chosen by rule. ``'not solved'``:
-    the method does not invert this segment, or did not converge.
+    ``'exact'``: the only preimage, unless the segment has singular values that
+    are zero or too small to be found beside others. ``'projection'``: of all
+    preimages the smallest. ``'least squares'``: no input gives this output,
+    and this one comes closest. ``'lossy'``: a preimage, chosen by rule.
+    ``'not solved'``: the method does not invert this segment, or did not
+    converge.
     """
     solved = bool(jnp.max(self.residual) <= _solved_to(self.rounding))
     whole = self.one_to_one and float(self.null_space_share) == 0
+    whole = whole and float(self.singular_values[1]) > 0
     match self.kind:
       case 'elementwise':
         return 'exact' if whole and solved else 'lossy'
@@ -157,7 +161,8 @@ def null_space_share(
     known: which numbers of its output are known; None for all.
 
   Returns:
-    The share: what is missing where a layer has fewer outputs than inputs.
+    The share, by shapes: what is missing where a layer has fewer outputs than
+    inputs. A layer whose rank is smaller still loses more.
   """
   if undone.known is not None:
     return jnp.mean(~undone.known, dtype=jnp.float32)

@@ -132,6 +132,17 @@ def test_rest_of_a_network_goes_on_from_a_layer(network):
     )
 
 
+def test_rest_goes_on_from_a_segment_by_number(network):
+  apply_fn, params, x = network
+  logits = inversion.until(apply_fn, 'logits')
+  for number in (0, 3):
+    code = inversion.until(logits, number)(params, x)
+    head = inversion.rest(logits, params, x, number)
+    np.testing.assert_allclose(
+      head(code), logits(params, x), rtol=1e-5, atol=1e-5
+    )
+
+
 def test_bad_requests_are_refused(kernel, x, network):
   refuse = lambda match: pytest.raises(inversion.InversionError, match=match)
   with refuse('either target'):
@@ -156,5 +167,8 @@ def test_bad_requests_are_refused(kernel, x, network):
       apply_fn, params, pictures, jnp.array([0]), layer='act3'
     )
   skip = lambda params, x: {'half': jnp.tanh(x), 'logits': jnp.tanh(x) + x}
-  with refuse('not a bottleneck'):
+  with refuse('not made of layer'):
     inversion.rest(skip, None, x, 'half')
+  aside = lambda params, x: {'soft': jax.nn.sigmoid(x), 'logits': jnp.tanh(x)}
+  with refuse('not made of layer'):
+    inversion.rest(aside, None, x, 'soft')

@@ -52,15 +52,110 @@ def test_norm_of_a_convolution_is_bounded_and_nearly_reached(
 
 
 def test_large_convolutions_are_bounded_from_few_frequencies(monkeypatch):
-  kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 6))
-  x = jnp.zeros((1, 60, 60, 4))
+  # Its response is largest between the frequencies of a grid, in both
+  # dimensions: a bound from one of them alone would be too small.
+  turn = 2 * np.pi * (1.5 / 8)
+  wave = np.cos(turn * np.arange(3))
+  kernel = jnp.asarray(np.multiply.outer(wave, wave)[..., None, None])
+  x = jnp.zeros((1, 90, 70, 1))
   (eqn,) = jax.make_jaxpr(convolution(1, 1, 1, 1))(kernel, x).eqns
   whole = float(convolution_norm(eqn, kernel, 32))
-  module = 'bort_jax.inversion.operator_norm._CHEAP'
-  monkeypatch.setattr(module, 0)
-  few = [float(convolution_norm(eqn, kernel, n)) for n in (8, 16, 32)]
-  assert whole <= few[2] <= few[1] <= few[0] <= 1.5 * whole
-  assert few[2] <= 1.03 * whole
+  monkeypatch.setattr('bort_jax.inversion.operator_norm._CHEAP', 0)
+  for frequencies, limit in ((8, 1.5), (16, 1.1), (32, 1.03)):
+    few = float(convolution_norm(eqn, kernel, frequencies))
+    assert whole * (1 - 1e-5) <= few <= limit * whole
+
+
+W = jax.random.normal(jax.random.key(5), (10, 10))
+AXES = (((2,), (0,)), ((), ()))
+LINEAR = {
+  'spread by a sum': (lambda x: x + jnp.sum(x), (1, 10)),
+  'spread by a product': (lambda x: jnp.sum(x) * jnp.ones((1, 10)), (1, 10)),
+  'spread by a choice': (
+    lambda x: jnp.where(jnp.arange(10) < 3, jnp.sum(x), x[0]),
+    (1, 10),
+  ),
+  'equal shapes': (
+    lambda x: jax.lax.dot_general(
+      x, jnp.zeros((3, 3, 3)).at[0].set(jnp.eye(3)), AXES
+    ),
+    (3, 3, 3),
+  ),
+  'kernel first': (lambda x: W[:4] @ x, (10, 3)),
+  'concatenation': (lambda x: jnp.concatenate([x, 2 * x, x[:, :3]], 1), (2, 5)),
+  'repeats': (lambda x: jnp.repeat(x, 3, axis=1), (2, 5)),
+  'gather': (lambda x: x[:, jnp.array([0, 0, 0, 2])], (2, 5)),
+  'interior pad': (
+    lambda x: jax.lax.pad(x, 0.0, [(1, 0, 2), (-1, 2, 0)]),
+    (4, 5),
+  ),
+  'cumulative sum': (lambda x: jnp.cumsum(x, axis=1), (2, 6)),
+  'window sum': (
+    lambda x: jax.lax.reduce_window(
+      x, 0.0, jax.lax.add, (1, 3), (1, 2), 'SAME'
+    ),
+    (2, 9),
+  ),
+  'mean and reshape': (lambda x: jnp.mean(x.reshape(3, 4, 2), 1), (2, 12)),
+  'division': (lambda x: x / jnp.linspace(0.1, 2, 5), (2, 5)),
+  'halves': (lambda x: sum(jnp.split(x, 2, axis=1)), (2, 6)),
+  'scan over layers': (
+    lambda x: jax.lax.scan(lambda h, w: (h @ w, None), x, W[None][:, :, :])[0],
+    (1, 10),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', LINEAR)
+def test_every_linear_operation_is_bounded(name):
+  function, shape = LINEAR[name]
+  with jax.numpy_rank_promotion('allow'):
+    x = jax.random.normal(jax.random.key(0), shape)
+    matrix = jax.jacobian(lambda v: function(v).ravel())(x).reshape(-1, x.size)
+    true = float(jnp.linalg.norm(matrix, 2))
+    found = inversion.certificate(lambda _, x: function(x), None, x)
+  assert true * (1 - 1e-5) <= float(found.upper) <= 4.5 * true
+  assert float(found.lower) <= float(found.upper)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float16, jnp.float32])
+def test_tiny_and_huge_kernels_neither_vanish_nor_overflow(dtype):
+  for scale in (1e-4, 300.0) if dtype == jnp.float16 else (1e-23, 1e23):
+    kernel = (scale * jnp.eye(3)).astype(dtype)
+    bound = float(norm_bound(kernel))
+    assert bound == pytest.approx(float(kernel[0, 0]), rel=0.01)
+
+
+def test_derivatives_of_the_users_own_are_not_taken_for_the_functions():
+  @jax.custom_jvp
+  def misleading(x):
+    return 2 * x
+
+  misleading.defjvp(lambda x, t: (2 * x[0], 200 * t[0]))
+
+  @jax.custom_vjp
+  def reverse_only(x):
+    return 3 * x
+
+  reverse_only.defvjp(lambda x: (3 * x, None), lambda _, g: (3 * g,))
+  apply_fn = lambda _, x: reverse_only(misleading(x))
+  found = inversion.certificate(apply_fn, None, jnp.ones((2, 4)))
+  assert float(found.lower) == pytest.approx(6, rel=1e-3)
+  assert float(found.upper) == pytest.approx(6, rel=1e-3)
+
+
+def test_one_output_the_identity_and_what_has_no_limit():
+  sums = lambda _, x: x @ jnp.ones((10, 1))
+  found = inversion.certificate(sums, None, jnp.ones((1, 10)))
+  assert float(found.lower) == pytest.approx(10**0.5, rel=1e-3)
+  assert jnp.isnan(found.radius[0])
+  found = inversion.certificate(lambda _, x: x, None, jnp.ones((1, 3)))
+  assert float(found.upper) == float(found.lower) == 1
+  nothing = lambda _, x: x**2 @ jnp.zeros((3, 2))
+  found = inversion.certificate(nothing, None, jnp.ones((1, 3)))
+  assert jnp.isinf(found.upper)
+  with pytest.raises(inversion.InversionError, match='not finite in params'):
+    inversion.certificate(lambda w, x: w * x, jnp.full(3, jnp.nan), jnp.ones(3))
 
 
 @pytest.mark.parametrize('shape', [(3, 7, 5), (2, 300, 310), (1, 1, 1)])
