@@ -20,7 +20,7 @@ import tyro
 from flax import nnx
 from trained import train_both
 
-from bort_jax import attacks, nn, plots
+from bort_jax import attacks, inversion, nn, plots
 from bort_jax.train import TrainConfig
 
 EPSILON, L2 = 0.2, 2.0
@@ -29,7 +29,8 @@ EPSILON, L2 = 0.2, 2.0
 def main(
   config: tyro.conf.OmitArgPrefixes[TrainConfig],
   layer: str = 'act3',
-  pictures: int = 128,
+  pictures: int = 64,
+  method: inversion.Method = 'published',
 ) -> None:
   """Attacks both networks.
 
@@ -37,6 +38,7 @@ def main(
     config: how the networks are trained.
     layer: whose code is edited.
     pictures: number of test pictures.
+    method: how edited codes are run backwards.
   """
   folder = pathlib.Path(__file__).parent / 'adversarial'
   folder = folder / f'{config.data}_{config.model}'
@@ -48,7 +50,9 @@ def main(
     ('AdamW', trained.plain, trained.bort),
     ('Bort', trained.bort, trained.plain),
   ):
-    for attack, made in attacked(model, judge, layer, x, others).items():
+    for attack, made in attacked(
+      model, judge, layer, method, x, others
+    ).items():
       rows[name, attack] = measured(made, x, judge)
       shown[f'{name}\n{attack}'] = np.asarray(made.x[:8])
       print(name, attack, rows[name, attack])
@@ -57,7 +61,9 @@ def main(
   figure.savefig(folder / 'figure.png', dpi=70)
 
 
-def attacked(model: nnx.Module, other: nnx.Module, layer: str, x, others):
+def attacked(
+  model: nnx.Module, other: nnx.Module, layer: str, method, x, others
+):
   """Every attack towards one class, the second most likely."""
   apply_fn, params = nn.functional(model)
   outputs, _ = nn.functional(model, 'intermediates')
@@ -67,7 +73,7 @@ def attacked(model: nnx.Module, other: nnx.Module, layer: str, x, others):
     outputs, params, others, labels, layer=layer, num_classes=10
   )
   edit = lambda **options: attacks.synthesize(
-    outputs, params, x, target, layer=layer, **options
+    outputs, params, x, target, layer=layer, method=method, **options
   )
   second, more = nn.functional(other)
   return {
