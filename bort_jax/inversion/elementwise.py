@@ -6,18 +6,23 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
-from bort_jax.inversion.operations import aval_of
-from bort_jax.inversion.program import Program, evaluate, variables
+from bort_jax.inversion.program import Program
+from bort_jax.inversion.scalar import (
+  Scalar,
+  scalar_function,
+  widened,
+  working_dtype,
+)
 from bort_jax.inversion.segments import Constants, Piece
+from bort_jax.inversion.slopes import greatest_slope as greatest_slope
 
 _GRID = np.sinh(np.linspace(-10, 10, 2001))  # dense near zero, to ±11,000
 _COMMON = 4.0  # how far from zero a function must be one-to-one
 _FAR = 1e30  # where a branch that does not end is said to end
 _MAX_STEPS = 100
-_REFINEMENTS = 3
-_SLACK = 1e-4  # what chords of the grid can miss of a slope
+_REFINEMENTS = 6
+_FEW = 16  # so many corners are searched one by one
 
 
 class Branch(NamedTuple):
@@ -27,19 +32,27 @@ class Branch(NamedTuple):
   end: float
   increasing: bool
   one_to_one: bool  # whether nothing of the usual inputs lies outside it
+  straight: bool  # whether lines between the points of the table are exact
   inputs: np.ndarray  # a table: points, increasing values last
   values: np.ndarray
 
+  @property
+  def identity(self) -> bool:
+    """Whether it changes nothing, as ReLU does not where it rises."""
+    same = np.allclose(self.values, self.inputs, rtol=1e-6, atol=1e-6)
+    return self.straight and same
+
 
 _EVERYWHERE = Branch(
-  -_FAR, _FAR, True, True, np.array([-_FAR, _FAR]), np.array([-_FAR, _FAR])
+  -_FAR, _FAR, True, True, False, *(np.array([-_FAR, _FAR]) for _ in range(2))
 )
 
 
 def main_branch(piece: Piece, program: Program) -> Branch:
   """The branch on which an elementwise piece is inverted.
 
-  It is that with the widest range of values, the nearest to zero of several.
+  It is that with the widest range of values; of several, the nearest to zero,
+  and of those the one with the greatest inputs: x² gives back what is positive.
 
   Args:
     piece: the piece.
@@ -49,7 +62,7 @@ def main_branch(piece: Piece, program: Program) -> Branch:
     The branch. A function of the parameters (such as a learned slope) is taken
     to be increasing: the residual tells.
   """
-  function = _scalar_function(piece, program)
+  function = scalar_function(piece, program)
   if function is None:
     return _EVERYWHERE
   values = function(_GRID)
@@ -64,17 +77,19 @@ def main_branch(piece: Piece, program: Program) -> Branch:
   start = -_FAR if first == 0 else points[0]
   end = _FAR if last == len(_GRID) - 1 else points[-1]
   increasing = bool(values[last] > values[first])
-  points = _corners(points, function(points))
-  table = points, function(points)
-  if not increasing:
-    table = points[::-1], table[1][::-1]
-  return Branch(start, end, increasing, one_to_one, *table)
+  table, straight = _table(function, points)
+  order = slice(None, None, 1 if increasing else -1)
+  return Branch(
+    start, end, increasing, one_to_one, straight, *(a[order] for a in table)
+  )
 
 
 def undo_elementwise(
   piece: Piece, constants: Constants, branch: Branch, y: jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
   """The preimage on a branch, by Newton's method with bisection as its guard.
+
+  It is sought in single precision at least, and rounded to that of x.
 
   Args:
     piece: the elementwise piece.
@@ -84,48 +99,24 @@ def undo_elementwise(
 
   Returns:
     The preimage of the value nearest to y that the branch reaches, and where
-    the preimage is the only one; None if it is everywhere.
+    it reaches y itself; None if it is everywhere.
   """
-  y = y.astype(piece.like.dtype)
+  dtype = working_dtype(piece)
+  y = y.astype(dtype)
   known = None
   if not branch.one_to_one:
     ends = _values_at_ends(branch)
     known = (y > ends[0]) & (y < ends[1])
     y = jnp.clip(y, *ends)
-  return _preimage(lambda v: piece(constants, v), branch, y), known
-
-
-def greatest_slope(piece: Piece, program: Program) -> float | None:
-  """The largest slope of a scalar function anywhere, to 1e-4.
-
-  Args:
-    piece: elementwise operations.
-    program: the program they are cut from.
-
-  Returns:
-    The slope; None if it depends on parameters or grows without end.
-  """
-  function = _scalar_function(piece, program)
-  if function is None:
-    return None
-  slopes = _slopes(function, _GRID)
-  steepest = int(np.argmax(slopes))
-  at_end = steepest < 2 or steepest > len(slopes) - 3
-  middle = slopes[len(slopes) // 4 : -len(slopes) // 4].max()
-  if not np.isfinite(slopes[steepest]) or (
-    at_end and slopes[steepest] > (1 + _SLACK) * middle
-  ):
-    return None
-  near = np.linspace(_GRID[steepest], _GRID[steepest + 1], 9)
-  if _slopes(function, near).max() > 1.5 * slopes[steepest]:
-    return None  # a jump, or a slope without bound
-  return float((1 + _SLACK) * slopes[steepest])
-
-
-def _slopes(function: Callable, points: np.ndarray) -> np.ndarray:
-  with np.errstate(invalid='ignore', over='ignore'):
-    slopes = np.abs(np.diff(function(points))) / np.diff(points)
-  return np.where(np.isnan(slopes), np.inf, slopes)
+  if branch.straight:
+    x = _on_lines(branch, y)
+  else:
+    function = lambda v: widened(piece, constants, v, dtype)
+    x = _preimage(function, branch, y)
+  largest = float(jnp.finfo(piece.like.dtype).max)
+  if largest < _FAR:
+    x = jnp.clip(x, -largest, largest)
+  return x.astype(piece.like.dtype), known
 
 
 def _values_at_ends(branch: Branch) -> tuple[float, float]:
@@ -172,18 +163,12 @@ def _newton(function: Callable, branch: Branch, y: jax.Array) -> jax.Array:
 
 def _looked_up(branch: Branch, y: jax.Array):
   """A first guess, and points below and above the preimage."""
-  inputs = np.clip(branch.inputs, -_FAR, _FAR).astype(y.dtype)
-  values = np.clip(branch.values, -_FAR, _FAR).astype(y.dtype)
-  few = len(values) <= 16
-  place = jnp.searchsorted(
-    values, y, method='compare_all' if few else 'scan_unrolled'
-  )
+  inputs, values = _rounded(branch, y.dtype)
+  place = _place(values, y)
   cell = jnp.clip(place, 1, max(len(values) - 1, 1))
-  left, right = jnp.asarray(inputs)[cell - 1], jnp.asarray(inputs)[cell]
-  low_value, high_value = (
-    jnp.asarray(values)[cell - 1],
-    jnp.asarray(values)[cell],
-  )
+  at = lambda array, index: jnp.asarray(array)[index]
+  left, right = at(inputs, cell - 1), at(inputs, cell)
+  low_value, high_value = at(values, cell - 1), at(values, cell)
   width = high_value - low_value
   slope = (right - left) / jnp.where(width > 0, width, 1)
   guess = left + slope * (y - low_value)
@@ -193,40 +178,32 @@ def _looked_up(branch: Branch, y: jax.Array):
   return jnp.clip(guess, low, high), low, high
 
 
-def _scalar_function(piece: Piece, program: Program) -> Callable | None:
-  """The piece as a function of a NumPy array, if it has no parameters."""
-  numbers = _numbers(piece, program)
-  if numbers is None:
-    return None
-
-  def function(x: np.ndarray) -> np.ndarray:
-    with jax.ensure_compile_time_eval():
-      points = jnp.asarray(x, piece.like.dtype)
-      values = {
-        var: jnp.broadcast_to(
-          number, points.shape if aval_of(var).shape else ()
-        )
-        for var, number in numbers.items()
-      }
-      out = evaluate(piece.eqns, {**values, piece.invar: points})[piece.outvar]
-      return np.asarray(out, np.float64)
-
-  return function
+def _rounded(branch: Branch, dtype) -> tuple[np.ndarray, np.ndarray]:
+  """The table in other floats; of inputs of one value, the nearest to zero."""
+  inputs = np.clip(branch.inputs, -_FAR, _FAR).astype(dtype)
+  values = np.clip(branch.values, -_FAR, _FAR).astype(dtype)
+  order = np.argsort(np.abs(inputs), kind='stable')
+  kept = order[np.unique(values[order], return_index=True)[1]]
+  return inputs[kept], values[kept]
 
 
-def _numbers(
-  piece: Piece, program: Program
-) -> dict[core.Var, np.ndarray] | None:
-  """The constants of a piece, if each is one number and no parameter."""
-  known = program.literals
-  made = {var for eqn in piece.eqns for var in eqn.outvars} | {piece.invar}
-  numbers = {}
-  for eqn in piece.eqns:
-    for var in set(variables(eqn)) - made:
-      if var not in known or np.ptp(np.asarray(known[var])) != 0:
-        return None
-      numbers[var] = np.asarray(known[var]).ravel()[0]
-  return numbers
+def _place(values: np.ndarray, y: jax.Array) -> jax.Array:
+  few = len(values) <= _FEW
+  method = 'compare_all' if few else 'scan_unrolled'
+  return jnp.searchsorted(values, y, method=method)
+
+
+def _on_lines(branch: Branch, y: jax.Array) -> jax.Array:
+  """The preimage on a branch that is made of straight lines."""
+  slopes = np.diff(branch.inputs) / np.diff(branch.values)
+  offsets = branch.inputs[1:] - slopes * branch.values[1:]
+  offsets = np.where(np.abs(offsets) < _EXACT, 0, offsets)
+  if len(slopes) == 1:
+    return slopes.astype(y.dtype)[0] * y + offsets.astype(y.dtype)[0]
+  line = _place(branch.values[1:-1].astype(y.dtype), y)
+  tables = (jnp.asarray(a, y.dtype)[line] for a in (slopes, offsets))
+  slope, offset = tables
+  return slope * y + offset
 
 
 def _widest_run(values: np.ndarray) -> tuple[int, int]:
@@ -243,7 +220,7 @@ def _widest_run(values: np.ndarray) -> tuple[int, int]:
   wide = spans > 0.99 * spans.max()
   starts, ends = starts[wide], ends[wide]
   distance = np.maximum(0, np.maximum(_GRID[starts], -_GRID[ends]))
-  nearest = np.argmin(distance)
+  nearest = np.lexsort((-ends, distance.round(6)))[0]
   return int(starts[nearest]), int(ends[nearest])
 
 
@@ -254,7 +231,7 @@ def _directions(values: np.ndarray) -> np.ndarray:
   return np.where(np.isfinite(steps), np.sign(steps), 0)
 
 
-def _turning_point(function: Callable, left: float, right: float) -> float:
+def _turning_point(function: Scalar, left: float, right: float) -> float:
   """Where, between two points, a function stops rising or falling."""
   for _ in range(_REFINEMENTS):
     points = np.linspace(left, right, 101)
@@ -267,10 +244,30 @@ def _turning_point(function: Callable, left: float, right: float) -> float:
   return (left + right) / 2
 
 
-def _corners(points: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """The points between which a function is not straight, and the ends."""
+_EXACT = 1e-9
+
+
+def _table(
+  function: Scalar, points: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], bool]:
+  """Points and values between which it is about straight; whether it is."""
+  values = function(points)
+  bends = _bends(points, values)
+  inputs, outputs = points[bends], values[bends]
+  if not 2 <= len(inputs) <= _FEW:
+    return (inputs, outputs), False
+  between = (points[1:] + points[:-1]) / 2
+  lines = lambda at: np.interp(at, inputs, outputs)
+  straight = np.allclose(lines(points), values, _EXACT, _EXACT) and np.allclose(
+    lines(between), function(between), _EXACT, _EXACT
+  )
+  return (inputs, outputs), straight
+
+
+def _bends(points: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """Which points are not on the line through those beside them; the ends."""
   if len(points) < 3:
-    return points
+    return np.ones(len(points), bool)
   slopes = np.diff(values) / np.diff(points)
   bends = ~np.isclose(slopes[1:], slopes[:-1], rtol=1e-4)
-  return points[np.r_[True, bends, True]]
+  return np.r_[True, bends, True]

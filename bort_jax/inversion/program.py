@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.operations import UNKNOWN, source_of
+from bort_jax.inversion.operations import UNKNOWN, aval_of, source_of
 
 # Calls that only wrap other operations; where they keep them.
 _CALLS = {
@@ -169,7 +170,9 @@ def apply(eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
 
 def read(env: Mapping[core.Var, Any], atom: core.Var | core.Literal) -> Any:
   """The value of a variable or of a number in the program."""
-  return atom.val if isinstance(atom, core.Literal) else env[atom]
+  if isinstance(atom, core.Literal):  # halves are lost where it is bound as is
+    return np.asarray(atom.val, aval_of(atom).dtype)
+  return env[atom]
 
 
 def variables(eqn: core.JaxprEqn) -> list[core.Var]:

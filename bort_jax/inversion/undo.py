@@ -132,8 +132,10 @@ def _by_rule(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
 
 def _undo_elementwise(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
   branch = main_branch(piece, setting.program)
-  if setting.method == 'published' and not branch.one_to_one:
-    x, known = y.astype(piece.like.dtype), None  # ReLU passes through
+  passes = branch.identity and not branch.one_to_one
+  if setting.method == 'published' and passes:
+    # as published for ReLU; of other functions the published rule says nothing
+    x, known = y.astype(piece.like.dtype), None
   else:
     x, known = undo_elementwise(piece, setting.constants, branch, y)
   return Undone(x, known, one_to_one=branch.one_to_one)
