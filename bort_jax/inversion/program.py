@@ -10,18 +10,14 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.operations import UNKNOWN, source_of
+from bort_jax.inversion.operations import IDENTITIES, UNKNOWN, source_of
 
 # Calls that only wrap other operations; where they keep them.
 _CALLS = {
   'jit': 'jaxpr',
-  'pjit': 'jaxpr',
-  'closed_call': 'call_jaxpr',
-  'core_call': 'call_jaxpr',
+  'closed_call': 'call_jaxpr',  # up to JAX 0.11
   'custom_jvp_call': 'call_jaxpr',
   'custom_vjp_call': 'call_jaxpr',
-  'checkpoint': 'jaxpr',
-  'remat': 'jaxpr',
   'remat2': 'jaxpr',
 }
 
@@ -174,6 +170,8 @@ class _Inliner:
     name = eqn.primitive.name
     if name in _CALLS:
       return self.inline(*_opened(eqn.params[_CALLS[name]]), args, eqn)
+    if name in IDENTITIES:
+      return args
     if name == 'scan' and depends:
       return self._unroll(eqn, args)
     if name == 'stop_gradient' and not self._is_shift(args[0]):
@@ -230,7 +228,8 @@ def _scan_sizes(options: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _stack(*arrays):
-  return jnp.stack(arrays)
+  # not jnp.stack: its operation is one more that rules would have to know
+  return jnp.concatenate([jnp.expand_dims(a, 0) for a in arrays])
 
 
 def _opened(jaxpr) -> tuple[Any, Sequence[Any]]:
