@@ -2,21 +2,16 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from bort_jax import inversion
-from bort_jax.attacks.checks import (
-  check_steps,
-  checked_pictures,
-  checked_target,
-)
+from bort_jax.attacks import edits
+from bort_jax.attacks.checks import checked_pictures, checked_target
 from bort_jax.attacks.errors import AttackError
 from bort_jax.attacks.moves import Bounds, l2_norm, linf_norm
-
-Edit: TypeAlias = Literal['direction', 'units']
 
 _PATH = 9  # points of the latent path that are recorded, both ends included
 
@@ -49,7 +44,7 @@ def synthesize(
   *,
   layer: inversion.Layer,
   output: str = 'logits',
-  edit: Edit = 'direction',
+  edit: edits.Edit = 'direction',
   prototypes: jax.Array | None = None,
   num_units: int = 64,
   greatest: float | None = None,
@@ -113,25 +108,22 @@ def synthesize(
     Zhang et al., `Bort: Towards Explainable Neural Networks with Bounded
     Orthogonal Constraint <https://arxiv.org/abs/2212.09062>`_, 2023
   """
+  edits.check_hashable(apply_fn)
   x, limits = checked_pictures(x, bounds)
-  check_steps(steps)
-  if edit not in get_args(Edit):
-    raise AttackError(
-      f'edit must be one of {", ".join(get_args(Edit))}, got {edit!r}.'
-    )
-  if edit == 'units' and prototypes is None:
-    raise AttackError(
-      "edit='units' moves towards prototypes: give those of"
-      ' attacks.class_prototypes(apply_fn, params, x, labels, …).'
-    )
+  edits.check_edit(edit, num_units, steps, greatest, len(x))
   logits = jax.eval_shape(inversion.until(apply_fn, output), params, x)
   if logits.ndim != 2:
     raise AttackError(f'{output!r} must be logits (N, K), got {logits.shape}.')
   target = checked_target(target, len(x), logits.shape[1])
+  if edit == 'units':
+    code = jax.eval_shape(inversion.until(apply_fn, layer), params, x)
+    shape = (logits.shape[1], *code.shape[1:])
+    prototypes = edits.checked_prototypes(prototypes, shape, target)
   plan = _Plan(layer, output, edit, num_units, steps, method)
-  return _synthesize(
-    apply_fn, plan, params, x, target, prototypes, greatest, limits
-  )
+  with jax.default_matmul_precision('highest'):  # as it is run backwards
+    return _synthesize(
+      apply_fn, plan, params, x, target, prototypes, greatest, limits
+    )
 
 
 def class_prototypes(
@@ -174,8 +166,16 @@ def class_prototypes(
     ... ).ravel().tolist()
     [0.5, 2.5]
   """
+  edits.check_hashable(apply_fn)
   labels = checked_target(labels, len(x), num_classes)
-  z = inversion.until(apply_fn, layer)(params, x)
+  with jax.default_matmul_precision('highest'):  # as synthesize encodes
+    encode = inversion.until(apply_fn, layer)
+    return _means(encode, num_classes, params, x, labels)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _means(encode, num_classes: int, params, x, labels) -> jax.Array:
+  z = encode(params, x)
   members = jax.nn.one_hot(labels, num_classes, axis=0, dtype=z.dtype)
   totals = jnp.tensordot(members, z, 1)
   counts = jnp.sum(members, axis=1).reshape(-1, *[1] * (z.ndim - 1))
@@ -185,7 +185,7 @@ def class_prototypes(
 class _Plan(NamedTuple):
   layer: inversion.Layer
   output: str
-  edit: Edit
+  edit: edits.Edit
   num_units: int
   steps: int
   method: inversion.Method
@@ -217,7 +217,8 @@ def _synthesize(
     jnp.argmax(logits_of(picture(amount)), axis=1) == target
   )
   most = jnp.broadcast_to(jnp.asarray(most, x.dtype), target.shape)
-  amount = _least(reached, most, plan.steps)
+  # what is the target already needs no edit
+  amount = jnp.where(source == target, 0, _least(reached, most, plan.steps))
   shares = jnp.linspace(0, 1, _PATH, dtype=x.dtype)
   path = shares[:, None] * amount[None]
   walked = jax.lax.map(lambda amount: logits_of(picture(amount)), path)
@@ -284,8 +285,7 @@ def _least(reached: Callable, most: jax.Array, steps: int) -> jax.Array:
     inside = reached(middle)
     return jnp.where(inside, low, middle), jnp.where(inside, middle, high)
 
-  low, high = jax.lax.fori_loop(0, steps, halve, (low, high))
-  return jnp.where(reached(jnp.zeros_like(most)), 0, high)
+  return jax.lax.fori_loop(0, steps, halve, (low, high))[1]
 
 
 def _norm(z: jax.Array) -> jax.Array:

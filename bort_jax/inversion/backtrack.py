@@ -1,15 +1,18 @@
 """The picture that a unit, a channel or a class stands for."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.invert import invert
+from bort_jax.inversion.invert import _check_hashable, invert
 from bort_jax.inversion.layers import Layer, until
 from bort_jax.inversion.undo import Method
+from bort_jax.validation import is_known
 
 
 def backtrack(
@@ -64,35 +67,52 @@ def backtrack(
     >>> bool(jnp.allclose(parts.sum(0), whole, atol=1e-6))
     True
   """
-  function = apply_fn if layer is None else until(apply_fn, layer)
-  z = function(params, x)
   if (target is None) == (channel is None):
     raise InversionError(
       'Give either target, the classes, or channel, what to track back.'
     )
-  if target is not None:
-    channel = _checked_target(target, z)
-  kept = jnp.where(_chosen(z, channel, position), z, 0)
+  function = apply_fn if layer is None else until(apply_fn, layer)
+  z = forward(function, params, x)
+  if target is None:
+    index = _index(channel, z.shape, -1, 'channel')
+  else:
+    index = checked_target(target, z.shape)
+  kept = jnp.where(_chosen(z, index, position), z, 0)
   back = lambda z: (
     invert(function, params, z, x, method=method, x=x, **options).x
   )
   return back(kept) - back(jnp.zeros_like(z))
 
 
-def _checked_target(target: jax.Array, z: jax.Array) -> jax.Array:
-  target = jnp.asarray(target)
-  if target.shape != z.shape[:1] or z.ndim != 2:
+def forward(
+  function: Callable[[Any, jax.Array], jax.Array], params: Any, x: jax.Array
+) -> jax.Array:
+  """What a function makes of x, as finely as it is run backwards."""
+  _check_hashable(getattr(function, 'apply_fn', function))
+  with jax.default_matmul_precision('highest'):
+    return _forward(function, params, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(function, params, x):
+  return function(params, x)
+
+
+def checked_target(target: Any, shape: tuple[int, ...]) -> jax.Array:
+  """One class for each picture of an output (N, K); refuses others."""
+  target = _array(target)
+  if target.shape != shape[:1] or len(shape) != 2:
     raise InversionError(
-      f'target must hold one class for each of {z.shape[0]} pictures and the'
-      f' output one number for each class, got target {target.shape} and output'
-      f' {z.shape}. Of a layer, choose a channel.'
+      'target must hold one class for each picture and the output one number'
+      f' for each class, got target {target.shape} and output {shape}.'
+      ' Of a layer, choose a channel.'
     )
-  return target
+  return _index(target, shape, -1, 'target')
 
 
-def _chosen(z: jax.Array, channel, position) -> jax.Array:
+def _chosen(z: jax.Array, channel: jax.Array, position) -> jax.Array:
   """Where the chosen numbers of an output are."""
-  chosen = _at(z, -1, _index(channel, z, -1, 'channel'))
+  chosen = _at(z, -1, channel)
   if position is None:
     return chosen
   if len(position) != z.ndim - 2:
@@ -101,7 +121,7 @@ def _chosen(z: jax.Array, channel, position) -> jax.Array:
       f' {z.shape}, got {len(position)}.'
     )
   for axis, place in enumerate(position, 1):
-    chosen = chosen & _at(z, axis, _index(place, z, axis, 'position'))
+    chosen = chosen & _at(z, axis, _index(place, z.shape, axis, 'position'))
   return chosen
 
 
@@ -112,17 +132,36 @@ def _at(z: jax.Array, axis: int, index: jax.Array) -> jax.Array:
   return places == jnp.broadcast_to(index, z.shape)
 
 
-def _index(value, z: jax.Array, axis: int, name: str) -> jax.Array:
-  size = z.shape[axis]
-  if isinstance(value, int) and not 0 <= value < size:
+def _index(
+  value: Any, shape: tuple[int, ...], axis: int, name: str
+) -> jax.Array:
+  """One index on an axis, or one for each of the batch; refuses others."""
+  value = _array(value)
+  if value.shape not in ((), shape[:1]):
     raise InversionError(
-      f'{name} {value} does not exist: that axis of the output {z.shape} goes'
-      f' from 0 to {size - 1}.'
-    )
-  value = jnp.asarray(value)
-  if value.shape not in ((), z.shape[:1]):
-    raise InversionError(
-      f'{name} must be one number or one for each of {z.shape[0]} pictures,'
+      f'{name} must be one number or one for each of {shape[0]} pictures,'
       f' got shape {value.shape}.'
     )
-  return value
+  if isinstance(value, np.ndarray):
+    _check_exists(value, shape, axis, name)
+  return jnp.asarray(value)
+
+
+def _array(value: Any) -> np.ndarray | jax.Array:
+  """Of NumPy where the numbers are known now: none of them wraps."""
+  if all(map(is_known, jax.tree.leaves(value))):
+    return np.asarray(value)
+  return jnp.asarray(value)
+
+
+def _check_exists(
+  indices: np.ndarray, shape: tuple[int, ...], axis: int, name: str
+) -> None:
+  if not np.issubdtype(indices.dtype, np.integer):
+    raise InversionError(f'{name} must be an integer, got {indices.dtype}.')
+  missing = indices[(indices < 0) | (indices >= shape[axis])]
+  if missing.size:
+    raise InversionError(
+      f'{name} {missing.flat[0]} does not exist: that axis of the output'
+      f' {shape} goes from 0 to {shape[axis] - 1}.'
+    )

@@ -15,30 +15,34 @@ _LINEAR = {
   'conv_general_dilated': (0, 1),
   'convert_element_type': (0,),
   'copy': (0,),
-  'copy_p': (0,),
   'cumsum': (0,),
   'dot_general': (0, 1),
   'dynamic_slice': (0,),
   'dynamic_update_slice': (0, 1),
-  'expand_dims': (0,),
   'gather': (0,),
   'mul': (0, 1),
   'div': (0,),
   'neg': (0,),
   'optimization_barrier': None,
   'pad': (0, 1),
+  'pvary': (0,),
   'reduce_precision': (0,),
   'reduce_sum': (0,),
   'reduce_window_sum': (0,),
   'reshape': (0,),
+  'reshard': (0,),
   'rev': (0,),
   'scatter-add': (0, 2),
+  'scatter-sub': (0, 2),
   'select_n': None,  # but for the choice, see below
   'sharding_constraint': (0,),
   'slice': (0,),
   'split': (0,),
   'squeeze': (0,),
+  'stack': None,
+  'tile': (0,),
   'transpose': (0,),
+  'unstack': (0,),
 }
 _AFFINE = {'add': (0, 1), 'sub': (0, 1)}
 _BILINEAR = ('conv_general_dilated', 'dot_general', 'mul')
@@ -61,7 +65,6 @@ ELEMENTWISE = frozenset(
     'clamp',
     'convert_element_type',
     'copy',
-    'copy_p',
     'cos',
     'cosh',
     'digamma',
@@ -82,6 +85,7 @@ ELEMENTWISE = frozenset(
     'lgamma',
     'log',
     'log1p',
+    'log2',  # from JAX 0.12 on
     'logistic',
     'lt',
     'max',
@@ -91,6 +95,7 @@ ELEMENTWISE = frozenset(
     'neg',
     'nextafter',
     'not',
+    'one_minus_square',  # from JAX 0.12 on
     'optimization_barrier',
     'or',
     'pow',
@@ -125,22 +130,19 @@ SWITCHES = frozenset(
   )
 )
 
+# They return what they are given, and only tell JAX how to keep it.
+IDENTITIES = frozenset(('layout_constraint', 'name'))
+
 # Differentiable, and so run backwards by iteration.
 _SMOOTH = frozenset(
   (
     'cholesky',
     'cond',
-    'conv_general_dilated',
     'cumlogsumexp',
     'cumprod',
-    'dot_general',
-    'dynamic_slice',
-    'dynamic_update_slice',
-    'gather',
-    'mul',
     'reduce_prod',
     'scatter',
-    'scatter_mul',
+    'scatter-mul',
     'top_k',
     'triangular_solve',
   )
@@ -183,8 +185,15 @@ def is_elementwise(eqn: core.JaxprEqn) -> bool:
 def is_known(eqn: core.JaxprEqn) -> bool:
   """Whether an operation can be run backwards by some means."""
   name = eqn.primitive.name
-  tables = (_LINEAR, _AFFINE, ELEMENTWISE, SWITCHES, _SMOOTH)
+  if name in SWITCHES:
+    return is_choice(eqn)
+  tables = (_LINEAR, _AFFINE, ELEMENTWISE, _SMOOTH)
   return any(name in table for table in tables)
+
+
+def is_choice(eqn: core.JaxprEqn) -> bool:
+  """Whether it picks numbers of one array, not of several sorted together."""
+  return eqn.primitive.name in SWITCHES and len(eqn.invars) == 1
 
 
 def is_float(var: core.Var) -> bool:

@@ -11,18 +11,19 @@ import numpy as np
 from jax.extend import core
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.operations import UNKNOWN, aval_of, source_of
+from bort_jax.inversion.operations import (
+  IDENTITIES,
+  UNKNOWN,
+  aval_of,
+  source_of,
+)
 
 # Calls that only wrap other operations; where they keep them.
 _CALLS = {
   'jit': 'jaxpr',
-  'pjit': 'jaxpr',
-  'closed_call': 'call_jaxpr',
-  'core_call': 'call_jaxpr',
+  'closed_call': 'call_jaxpr',  # up to JAX 0.11
   'custom_jvp_call': 'call_jaxpr',
   'custom_vjp_call': 'call_jaxpr',
-  'checkpoint': 'jaxpr',
-  'remat': 'jaxpr',
   'remat2': 'jaxpr',
 }
 
@@ -41,11 +42,9 @@ class Program:
 
   def constants(self, params: Any) -> dict[core.Var, Any]:
     """The values of everything that does not depend on x."""
-    env = {
-      **self.captured,
-      **dict(zip(self.params, jax.tree.leaves(params), strict=True)),
-    }
-    return evaluate(self.constant_eqns, {**self.captured, **env})
+    leaves = jax.tree.leaves(params)
+    given = dict(zip(self.params, leaves, strict=True))
+    return evaluate(self.constant_eqns, {**self.captured, **given})
 
   @functools.cached_property
   def literals(self) -> dict[core.Var, Any]:
@@ -212,6 +211,8 @@ class _Inliner:
     name = eqn.primitive.name
     if name in _CALLS:
       return self.inline(*_opened(eqn.params[_CALLS[name]]), args, eqn)
+    if name in IDENTITIES:
+      return args
     if name == 'scan' and depends:
       return self._unroll(eqn, args)
     if name == 'stop_gradient' and not self._is_shift(args[0]):
@@ -268,7 +269,8 @@ def _scan_sizes(options: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _stack(*arrays):
-  return jnp.stack(arrays)
+  # not jnp.stack: its operation is one more that rules would have to know
+  return jnp.concatenate([jnp.expand_dims(a, 0) for a in arrays])
 
 
 def _opened(jaxpr) -> tuple[Any, Sequence[Any]]:

@@ -1,11 +1,13 @@
 """Saliency by backtracking single units, as published, and for a class."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from bort_jax.inversion.backtrack import checked_target, forward
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.invert import invert
 from bort_jax.inversion.layers import Layer, rest, until
@@ -15,13 +17,18 @@ _EPSILON = 1e-6  # the published guard against an empty map
 
 
 class _Search(NamedTuple):
-  """Which units are tracked back, and what counts as seen."""
+  """Which units are tracked back, and how."""
 
   num_channels: int
-  response: float
-  threshold: float
   skip_border: bool
   method: Method
+
+
+class _Level(NamedTuple):
+  """How much a unit is raised, and what then counts as seen."""
+
+  response: float
+  threshold: float
 
 
 def saliency(
@@ -43,7 +50,8 @@ def saliency(
   maximum. That unit alone is raised to ``response`` and run backwards by g;
   where |g(z′) − g(0)|, summed over the channels of the picture, exceeds
   ``threshold`` times its mean, the unit sees the picture. The map is the sum of
-  these masks, each weighted by its maximum, over the largest value.
+  these masks, each weighted by its maximum, over the largest value. Units with
+  a maximum of 0 or less do not count.
 
   Args:
     apply_fn: the function, see :func:`until`.
@@ -57,13 +65,16 @@ def saliency(
     response: what a unit is raised to.
     threshold: of the mask, in means.
     skip_border: whether channels with their maximum on the border are left out.
+      Maps of one or two rows or columns are border all over: for them, set
+      it to false.
     method: how it is run backwards, see :func:`invert`.
 
   Returns:
     (N, H, W, 1) in 0 … 1.
 
   Raises:
-    InversionError: if there is no such layer or its output has another form.
+    InversionError: if there is no such layer, its output has another form, or
+      it has nothing but a border.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -89,9 +100,10 @@ def saliency(
   """
   del target
   function = until(apply_fn, layer)
-  z = _map_of(function(params, x), layer)
-  search = _Search(num_channels, response, threshold, skip_border, method)
-  return _seen(function, params, x, z, z, search)
+  search = _Search(num_channels, skip_border, method)
+  z = _map_of(forward(function, params, x), layer, skip_border)
+  level = _Level(response, threshold)
+  return _saliency(function, search, level, params, x, z, z)
 
 
 def class_saliency(
@@ -152,40 +164,67 @@ def class_saliency(
     (1, 28, 28, 1)
   """
   function = until(apply_fn, layer)
-  z = _map_of(function(params, x), layer)
-  head = rest(apply_fn, params, x, layer, output)
-  logits, pull = jax.vjp(head, z)
-  target = jnp.asarray(target)
-  if logits.ndim != 2 or target.shape != logits.shape[:1]:
-    raise InversionError(
-      'target must hold one class for each picture and the output one number'
-      f' for each class, got target {target.shape} and output {logits.shape}.'
-    )
+  search = _Search(num_channels, skip_border, method)
+  z = _map_of(forward(function, params, x), layer, skip_border)
+  head = apply_fn, layer, output
+  with jax.default_matmul_precision('highest'):
+    logits = _logits.eval_shape(head, params, x, z)
+    target = checked_target(target, logits.shape)
+    strength = _evidence(head, params, x, z, target)
+  level = _Level(response, threshold)
+  return _saliency(function, search, level, params, x, z, strength)
+
+
+# Compiled once for a network and layer, as the search below.
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(head, params, x, z):
+  apply_fn, layer, output = head
+  return rest(apply_fn, params, x, layer, output)(z)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evidence(head, params, x, z, target):
+  """What each unit adds to the logit of the class, if it adds."""
+  logits, pull = jax.vjp(lambda z: _logits(head, params, x, z), z)
   (slope,) = pull(jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype))
-  search = _Search(num_channels, response, threshold, skip_border, method)
-  return _seen(function, params, x, z, jax.nn.relu(z * slope), search)
+  return jax.nn.relu(z * slope)
 
 
-def _map_of(z: jax.Array, layer: Layer) -> jax.Array:
+def _map_of(z: jax.Array, layer: Layer, skip_border: bool) -> jax.Array:
   if z.ndim != 4:
     raise InversionError(
       'Saliency needs a layer with output (N, h, w, channels); that of'
       f' {layer!r} has shape {z.shape}.'
     )
+  if skip_border and min(z.shape[1:3]) <= 2:
+    raise InversionError(
+      f'The {z.shape[1]}×{z.shape[2]} map of {layer!r} has nothing but a'
+      ' border, so no unit would count: set skip_border=False.'
+    )
   return z
 
 
-def _seen(
+def _saliency(
   function: Callable[[Any, jax.Array], jax.Array],
+  search: _Search,
+  level: _Level,
   params: Any,
   x: jax.Array,
   z: jax.Array,
   strength: jax.Array,
-  search: _Search,
+) -> jax.Array:
+  # by itself, not in what is compiled below: invert says what fails and why
+  dark = jnp.zeros_like(z)
+  blank = invert(function, params, dark, x, method=search.method, x=x).x
+  return _seen(function, search, level, params, x, z, strength, blank)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _seen(
+  function, search: _Search, level: _Level, params, x, z, strength, blank
 ) -> jax.Array:
   """The weighted sum of what the strongest unit of each channel sees."""
   back = lambda z: invert(function, params, z, x, method=search.method, x=x).x
-  blank = back(jnp.zeros_like(z))
   values, places = _maxima(strength, search.skip_border)
   weights, channels = jax.lax.top_k(
     values, min(search.num_channels, z.shape[-1])
@@ -195,11 +234,11 @@ def _seen(
     channel = channels[:, rank]
     place = jnp.take_along_axis(places, channel[:, None], 1)[:, 0]
     unit = jax.nn.one_hot(place * z.shape[-1] + channel, z[0].size)
-    raised = search.response * unit.reshape(z.shape).astype(z.dtype)
+    raised = level.response * unit.reshape(z.shape).astype(z.dtype)
     seen = jnp.sum(jnp.abs(back(raised) - blank), axis=-1, keepdims=True)
-    mask = seen > search.threshold * jnp.mean(seen, axis=(1, 2), keepdims=True)
+    mask = seen > level.threshold * jnp.mean(seen, axis=(1, 2), keepdims=True)
     weight = weights[:, rank][:, None, None, None]
-    return total + jnp.where(mask & (weight > -jnp.inf), weight, 0), None
+    return total + jnp.where(mask & (weight > 0), weight, 0), None
 
   start = jnp.zeros((*x.shape[:-1], 1), x.dtype)
   total, _ = jax.lax.scan(add, start, jnp.arange(channels.shape[1]))

@@ -10,9 +10,9 @@ from jax.extend import core
 
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.operations import (
-  SWITCHES,
   aval_of,
   is_affine,
+  is_choice,
   is_elementwise,
   is_float,
   is_known,
@@ -97,9 +97,7 @@ class Piece:
 
 def is_switch(eqn: core.JaxprEqn, among: Sequence[core.JaxprEqn]) -> bool:
   """Whether it picks numbers, but not just to shift the range of a softmax."""
-  if eqn.primitive.name not in SWITCHES:
-    return False
-  return not _only_shifts(eqn.outvars[0], among)
+  return is_choice(eqn) and not _only_shifts(eqn.outvars[0], among)
 
 
 def _only_shifts(var: core.Var, among: Sequence[core.JaxprEqn]) -> bool:

@@ -20,7 +20,7 @@ def reconstruction_error(
   """The relative error of each reconstruction, and its correlation.
 
   Args:
-    x: pictures (N, ...).
+    x: pictures (N, ...); integers are taken as float32.
     reconstruction: their reconstructions, of the same shape.
 
   Returns:
@@ -45,17 +45,28 @@ def reconstruction_error(
       f'x has shape {jnp.shape(x)}, but its reconstruction'
       f' {jnp.shape(reconstruction)}.'
     )
-  x, r = (jnp.reshape(a, (len(a), -1)) for a in (x, reconstruction))
+  x, r = _rows(x), _rows(reconstruction)
   norm = jnp.linalg.norm(x, axis=1)
   energy = jnp.sum(r * r, axis=1)
   scale = jnp.sum(x * r, axis=1) / jnp.where(energy > 0, energy, 1)
-  error = lambda r: jnp.linalg.norm(r - x, axis=1) / norm
+  error = lambda r: jnp.where(
+    norm > 0, jnp.linalg.norm(r - x, axis=1) / norm, jnp.nan
+  )
   return ReconstructionError(
     error(r), error(scale[:, None] * r), _correlation(x, r)
   )
 
 
+def _rows(pictures: jax.Array) -> jax.Array:
+  """(N, numbers) of float32 at least: differences of uint8 would wrap."""
+  pictures = jnp.asarray(pictures)
+  rows = pictures.reshape(len(pictures), -1)
+  return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+
+
 def _correlation(x: jax.Array, r: jax.Array) -> jax.Array:
+  # by its values: the mean is rounded, so a constant less it may not be zero
+  constant = (jnp.ptp(x, axis=1) == 0) | (jnp.ptp(r, axis=1) == 0)
   x, r = (a - jnp.mean(a, axis=1, keepdims=True) for a in (x, r))
   norms = jnp.linalg.norm(x, axis=1) * jnp.linalg.norm(r, axis=1)
-  return jnp.sum(x * r, axis=1) / norms
+  return jnp.where(constant, jnp.nan, jnp.sum(x * r, axis=1) / norms)

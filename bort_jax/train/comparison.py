@@ -227,12 +227,14 @@ def _reconstructions(network: Network, weights, source: Source):
   pictures = to_unit_range(source.pictures(_PICTURES))
 
   @jax.jit
-  def run_back(params, stats):
+  def run_back(params, stats, pictures):
     outputs, values = functional(network.merge(params, stats), 'intermediates')
     features = until(outputs, _FEATURES[model])
     return reconstruct(features, values, pictures, method='published').x
 
-  results = {name: run_back(*arrays) for name, arrays in weights.items()}
+  results = {
+    name: run_back(*arrays, pictures) for name, arrays in weights.items()
+  }
   errors = {
     name: reconstruction_error(pictures, result)
     for name, result in results.items()

@@ -10,6 +10,7 @@ from flax import nnx
 
 from bort_jax import attacks, nn
 
+CONFIG: Any = jax.config
 LAYER: dict[str, Any] = {'layer': 'features'}
 
 
@@ -144,3 +145,64 @@ def test_bad_requests_are_refused(network):
     make(output='act1')
   with refuse('steps'):
     make(steps=0)
+  for number in (0, -3, 2.5):
+    with refuse('num_units must be'):
+      make(num_units=number)
+  for greatest in (0.0, -1.0, jnp.nan, jnp.arange(6.0), jnp.ones(5)):
+    with refuse('greatest must be'):
+      make(greatest=greatest)
+
+
+def test_prototypes_that_do_not_fit_are_refused(network):
+  apply_fn, params, x, target = network
+  refuse = lambda match: pytest.raises(attacks.AttackError, match=match)
+  make = lambda prototypes, target=target: attacks.synthesize(
+    apply_fn, params, x, target, edit='units', prototypes=prototypes, **LAYER
+  )
+  labels = jnp.array([0, 0, 2, 2, 0, 0])  # none is of class 1
+  prototypes = attacks.class_prototypes(
+    apply_fn, params, x, labels, num_classes=3, **LAYER
+  )
+  for wrong in (prototypes[:2], prototypes[0], prototypes[:, :1]):
+    with refuse('prototypes must have shape'):
+      make(wrong)
+  with refuse('not finite for the targets 1:.*without pictures'):
+    make(prototypes, target.at[0].set(1))
+  assert make(prototypes, 2 * jnp.ones(6, int)).x.shape == x.shape
+
+
+def test_functions_without_a_hash_are_refused(network):
+  _, params, x, target = network
+
+  class Unhashable:
+    __hash__: Any = None
+
+    def __call__(self, params, x):
+      return {'features': x}
+
+  with pytest.raises(attacks.AttackError, match='Unhashable.*no hash'):
+    attacks.synthesize(Unhashable(), params, x, target, **LAYER)
+  with pytest.raises(attacks.AttackError, match='Unhashable.*no hash'):
+    attacks.class_prototypes(
+      Unhashable(), params, x, target, num_classes=3, **LAYER
+    )
+
+
+def test_forward_passes_are_of_the_precision_of_those_backwards():
+  seen = []
+
+  def apply_fn(params, x):
+    seen.append(CONFIG.jax_default_matmul_precision)
+    code = x.reshape(len(x), -1) @ params
+    return {'code': code, 'logits': code[:, :2]}
+
+  x, matrix = jnp.full((1, 2, 2, 1), 0.5), jnp.eye(4)
+  label = jnp.array([1])
+  attacks.class_prototypes(
+    apply_fn, matrix, x, label, layer='code', num_classes=2
+  )
+  assert set(seen) == {'highest'}
+  seen.clear()
+  attacks.synthesize(apply_fn, matrix, x, label, layer='code')
+  # what asks for shapes alone comes first
+  assert seen[-1] == 'highest'

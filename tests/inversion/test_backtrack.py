@@ -1,5 +1,7 @@
 """What units, channels and classes stand for in a picture."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,8 +149,13 @@ def test_bad_requests_are_refused(kernel, x, network):
   refuse = lambda match: pytest.raises(inversion.InversionError, match=match)
   with refuse('either target'):
     inversion.backtrack(patches, kernel, x)
-  with refuse('channel 9 does not exist'):
-    inversion.backtrack(patches, kernel, x, channel=9)
+  wrong: Any
+  for wrong in (9, np.int64(9), jnp.array([0, 9]), [9, 9]):
+    with refuse('channel 9 does not exist'):
+      inversion.backtrack(patches, kernel, x, channel=wrong)
+  wrong = 1.0
+  with refuse('channel must be an integer'):
+    inversion.backtrack(patches, kernel, x, channel=wrong)
   with refuse('position 4 does not exist'):
     inversion.backtrack(patches, kernel, x, channel=0, position=(4, 0))
   with refuse('position must have 2'):
@@ -166,6 +173,13 @@ def test_bad_requests_are_refused(kernel, x, network):
     inversion.class_saliency(
       apply_fn, params, pictures, jnp.array([0]), layer='act3'
     )
+  for wrong in ([99, 0], jnp.array([0, 10]), np.array([0, -1])):
+    with refuse('target .* does not exist'):
+      inversion.class_saliency(apply_fn, params, pictures, wrong, layer='act3')
+    with refuse('target .* does not exist'):
+      inversion.backtrack(
+        inversion.until(apply_fn, 'logits'), params, pictures, wrong
+      )
   skip = lambda params, x: {'half': jnp.tanh(x), 'logits': jnp.tanh(x) + x}
   with refuse('not made of layer'):
     inversion.rest(skip, None, x, 'half')

@@ -24,11 +24,32 @@ def test_error_of_a_perfect_a_dark_a_scaled_and_a_shifted_picture():
   )
 
 
-def test_what_is_not_defined_is_nan():
+@pytest.mark.parametrize('back', [0.0, 1.0])
+def test_errors_of_a_black_picture_are_nan(back):
   black = jnp.zeros((1, 4))
-  error = metrics.reconstruction_error(black, black + 1)
-  assert not jnp.isfinite(error.raw[0])
-  assert jnp.isnan(error.pearson[0])
+  error = metrics.reconstruction_error(black, black + back)
+  for value in error:
+    assert jnp.isnan(value[0])
+
+
+def test_correlations_of_a_constant_picture_are_nan():
+  constant = jnp.full((1, 300), 0.1)  # its mean is not 0.1
+  other = jax.random.uniform(jax.random.key(0), (1, 300))
+  for x, back in ((constant, other), (other, constant)):
+    error = metrics.reconstruction_error(x, back)
+    assert jnp.isnan(error.pearson[0])
+    assert jnp.isfinite(error.raw[0])
+
+
+def test_integers_do_not_wrap():
+  x = jnp.array([[200, 100, 50, 7]], jnp.uint8)
+  back = jnp.array([[100, 200, 51, 9]], jnp.uint8)
+  found = metrics.reconstruction_error(x, back)
+  expected = metrics.reconstruction_error(
+    x.astype(jnp.float32), back.astype(jnp.float32)
+  )
+  np.testing.assert_array_equal(found, expected)
+  assert found.raw.dtype == jnp.float32
 
 
 def test_other_shapes_are_refused():
