@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.invert import _check_hashable, invert
+from bort_jax.inversion.invert import check_hashable, invert
 from bort_jax.inversion.layers import Layer, until
 from bort_jax.inversion.undo import Method
 from bort_jax.validation import is_known
@@ -88,7 +88,7 @@ def forward(
   function: Callable[[Any, jax.Array], jax.Array], params: Any, x: jax.Array
 ) -> jax.Array:
   """What a function makes of x, as finely as it is run backwards."""
-  _check_hashable(getattr(function, 'apply_fn', function))
+  check_hashable(getattr(function, 'apply_fn', function))
   with jax.default_matmul_precision('highest'):
     return _forward(function, params, x)
 
