@@ -13,6 +13,7 @@ from bort_jax.attacks.checks import checked_pictures, checked_target
 from bort_jax.attacks.errors import AttackError
 from bort_jax.attacks.moves import Bounds, l2_norm, linf_norm
 
+_REACH = 64.0  # of the search, see greatest
 _PATH = 9  # points of the latent path that are recorded, both ends included
 
 
@@ -76,9 +77,10 @@ def synthesize(
     prototypes: (K, ...) mean codes of the classes, see
       :func:`class_prototypes`; for ``'units'``.
     num_units: units that move; for ``'units'``.
-    greatest: largest amount; by default the norm of z for ``'direction'``, 1
-      for ``'units'``.
-    steps: halvings of the search.
+    greatest: largest amount; by default 64 norms of z for ``'direction'``, 64
+      times the way for ``'units'``: a lossy inverse makes a picture of a small
+      part of the edit.
+    steps: doublings, and then halvings, of the search.
     bounds: least and greatest pixel, met exactly.
     method: how codes are run backwards, see :func:`bort_jax.inversion.invert`;
       maxima stay where x had them.
@@ -205,10 +207,10 @@ def _synthesize(
   head = inversion.rest(apply_fn, params, x, plan.layer, plan.output)
   if plan.edit == 'direction':
     edit = _direction(head, z, source, target)
-    most = _norm(z) if greatest is None else greatest
+    most = _REACH * _norm(z) if greatest is None else greatest
   else:
     edit = _towards(head, z, source, prototypes[target], plan.num_units)
-    most = 1.0 if greatest is None else greatest
+    most = _REACH if greatest is None else greatest
   start = decode(z)
   picture = lambda amount: jnp.clip(
     x + decode(z + _each(amount, z) * edit) - start, *bounds
@@ -274,7 +276,7 @@ def _least(reached: Callable, most: jax.Array, steps: int) -> jax.Array:
     low = jnp.where(found | now, low, amount)
     return (low, high, found | now), None
 
-  shares = 2.0 ** -jnp.arange(steps // 2, 0, -1).astype(most.dtype)
+  shares = 2.0 ** -jnp.arange(steps, 0, -1).astype(most.dtype)
   start = jnp.zeros_like(most), most, jnp.zeros(most.shape, bool)
   amounts = shares[:, None] * most[None]
   (low, high, _), _ = jax.lax.scan(double, start, amounts)

@@ -99,6 +99,7 @@ def test_units_move_towards_the_prototype(network):
     prototypes=prototypes,
     num_units=7,
     bounds=(-99.0, 99.0),
+    greatest=1.0,
     **LAYER,
   )
   moved = apply_fn(params, found.x)['features'] - codes
