@@ -28,6 +28,16 @@ def float64():
     yield
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _forget_compiled():
+  """Frees what a module compiled: memory maps of a process are limited.
+
+  At 65,530 of them, after some thousand programs, XLA crashes.
+  """
+  yield
+  jax.clear_caches()
+
+
 def pytest_terminal_summary(terminalreporter):
   """Prints the deviations that tests of parity recorded, in any process."""
   rows = dict(
