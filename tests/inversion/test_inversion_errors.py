@@ -24,7 +24,7 @@ def bessel(params, x):
   return jax.lax.bessel_i1e(x @ params)  # has no rule
 
 
-BESSEL = f'test_errors.py:{bessel.__code__.co_firstlineno + 1}'
+BESSEL = f'test_inversion_errors.py:{bessel.__code__.co_firstlineno + 1}'
 
 
 def refused(apply_fn, *words, params: Any = W, x=X, **options):
@@ -73,7 +73,7 @@ def test_a_rule_that_returns_another_shape():
   ids=['while', 'argmax'],
 )
 def test_loops_and_choices_of_unknown_outcome(apply_fn, request):
-  refused(apply_fn, repr(request.node.callspec.id), 'test_errors.py:')
+  refused(apply_fn, repr(request.node.callspec.id), 'test_inversion_errors.py:')
 
 
 @pytest.mark.parametrize('shape', [(2, 7), (3, 4), (4,)])
@@ -123,7 +123,12 @@ def test_a_residual_block_that_does_not_contract_and_is_not_solved():
   with pytest.raises(InversionError, match='stretches by') as error:
     inversion.invert(folded, jnp.eye(4), -jnp.ones((2, 4)), X)
   place = folded.__code__.co_firstlineno + 1
-  for word in (f'test_errors.py:{place}', 'by 2', 'smaller amplitude', 'until'):
+  for word in (
+    f'test_inversion_errors.py:{place}',
+    'by 2',
+    'smaller amplitude',
+    'until',
+  ):
     assert word in str(error.value)
 
 
@@ -133,7 +138,9 @@ def test_integers_are_refused():
 
 def test_pooling_without_x():
   pool = lambda p, x: jnp.max(x @ p, axis=1)
-  with pytest.raises(InversionError, match='reduce_max .test_errors.py.*x=x'):
+  with pytest.raises(
+    InversionError, match='reduce_max .test_inversion_errors.py.*x=x'
+  ):
     inversion.invert(pool, W, pool(W, X), X)
 
 

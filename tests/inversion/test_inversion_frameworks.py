@@ -361,4 +361,6 @@ def test_equal_networks_come_back_equal(kind, framework):
   np.testing.assert_allclose(result.x, x, atol=2e-5)
   assert [s.kind for s in result.segments] == KINDS[kind]
   assert {s.exactness for s in result.segments} == {'exact'}
-  assert all(s.source.startswith('test_frameworks.py') for s in result.segments)
+  assert all(
+    s.source.startswith('test_inversion_frameworks.py') for s in result.segments
+  )
