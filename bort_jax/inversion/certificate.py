@@ -111,7 +111,7 @@ def certificate(
     >>> found = inversion.certificate(apply_fn, 2 * jnp.eye(2), jnp.eye(2))
     >>> round(float(found.upper), 2), found.margin.tolist()
     (2.0, [2.0, 2.0])
-    >>> found.radius.round(3).tolist()
+    >>> [round(float(radius), 3) for radius in found.radius]
     [0.707, 0.707]
 
   References:
