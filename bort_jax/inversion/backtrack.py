@@ -1,6 +1,5 @@
 """The picture that a unit, a channel or a class stands for."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.invert import check_hashable, invert
+from bort_jax.inversion.invert import forward, invert
 from bort_jax.inversion.layers import Layer, until
 from bort_jax.inversion.undo import Method
 from bort_jax.validation import is_known
@@ -82,20 +81,6 @@ def backtrack(
     invert(function, params, z, x, method=method, x=x, **options).x
   )
   return back(kept) - back(jnp.zeros_like(z))
-
-
-def forward(
-  function: Callable[[Any, jax.Array], jax.Array], params: Any, x: jax.Array
-) -> jax.Array:
-  """What a function makes of x, as finely as it is run backwards."""
-  check_hashable(getattr(function, 'apply_fn', function))
-  with jax.default_matmul_precision('highest'):
-    return _forward(function, params, x)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _forward(function, params, x):
-  return function(params, x)
 
 
 def checked_target(target: Any, shape: tuple[int, ...]) -> jax.Array:

@@ -148,9 +148,7 @@ def _certificate(apply_fn, frequencies, max_steps, params, x) -> Certificate:
     prediction, margin = _decided(out)
     upper = _product([s.upper for s in segments])
     back = [*(u.x for u in run_back(pieces, setting, out)), out][0]
-    whole = lambda v: evaluate(program.eqns, {**constants, program.invar: v})[
-      program.outvar
-    ]
+    whole = lambda v: program(constants, v)
     return Certificate(
       segments,
       upper,

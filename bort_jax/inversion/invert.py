@@ -142,10 +142,17 @@ def reconstruct(
     >>> bool(jnp.allclose(result.x, x, atol=1e-5))
     True
   """
-  check_hashable(apply_fn)
-  with jax.default_matmul_precision('highest'):
-    z = _forward(apply_fn, params, x)
+  z = forward(apply_fn, params, x)
   return invert(apply_fn, params, z, x, x=x, **options)
+
+
+def forward(
+  apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, x: jax.Array
+) -> jax.Array:
+  """What a function makes of x, as finely as it is run backwards."""
+  check_hashable(getattr(apply_fn, 'apply_fn', apply_fn))
+  with jax.default_matmul_precision('highest'):
+    return _forward(apply_fn, params, x)
 
 
 @functools.partial(jax.jit, static_argnums=0)

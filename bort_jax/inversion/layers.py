@@ -91,9 +91,7 @@ def rest(
     )
   with jax.default_matmul_precision('highest'):
     constants = program.constants(params)
-  return lambda z: evaluate(program.eqns, {**constants, program.invar: z})[
-    program.outvar
-  ]
+  return lambda z: program(constants, z)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,6 +46,13 @@ class Program:
     given = dict(zip(self.params, leaves, strict=True))
     return evaluate(self.constant_eqns, {**self.captured, **given})
 
+  def __call__(
+    self, constants: Mapping[core.Var, Any], value: jax.Array
+  ) -> jax.Array:
+    """What comes out, of what goes in and the constants."""
+    env = evaluate(self.eqns, {**constants, self.invar: value})
+    return env[self.outvar]
+
   @functools.cached_property
   def literals(self) -> dict[core.Var, Any]:
     """The constants that no parameter enters, computed while tracing."""

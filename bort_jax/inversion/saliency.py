@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bort_jax.inversion.backtrack import checked_target, forward
+from bort_jax.inversion.backtrack import checked_target
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.invert import invert
+from bort_jax.inversion.invert import forward, invert
 from bort_jax.inversion.layers import Layer, rest, until
 from bort_jax.inversion.undo import Method
 

@@ -161,7 +161,7 @@ def _kind(
   if len(eqns) == 1 and eqns[0].primitive.name in custom:
     return 'nonlinear'
   for eqn in eqns:
-    if not is_known(eqn) and eqn.primitive.name != 'stop_gradient':
+    if not is_known(eqn):
       raise InversionError(
         f'No rule runs the operation {eqn.primitive.name!r} backwards'
         f' ({source_of(eqn)}). Give one: rules={{{eqn.primitive.name!r}: rule}}'

@@ -148,11 +148,19 @@ def _undo_affine(
   if setting.method in ('published', 'transpose'):
     return _layer_by_layer(piece, setting, y)
   affine = affine_map(lambda v: piece(constants, v), piece.like)
-  if known is not None:
-    affine, y = masked(affine, known), jnp.where(known, y, 0)
+  affine, y = _of_known(affine, y, known)
   if setting.method == 'least_squares':
     return _solved(affine, setting, y)
   return _transposed_or_solved(piece, affine, setting, y)
+
+
+def _of_known(
+  affine: AffineMap, y: jax.Array, known: jax.Array | None
+) -> tuple[AffineMap, jax.Array]:
+  """The map to the numbers that are known, and those; None for all."""
+  if known is None:
+    return affine, y
+  return masked(affine, known), jnp.where(known, y, 0)
 
 
 def _layer_by_layer(piece: Piece, setting: Setting, y: jax.Array) -> Undone:
@@ -200,8 +208,7 @@ def _undo_pooling(
   if setting.recorded is None:
     raise _needs_x(piece)
   affine = affine_map(setting.function(piece), piece.like)
-  if known is not None:
-    affine, y = masked(affine, known), jnp.where(known, y, 0)
+  affine, y = _of_known(affine, y, known)
   return _solved(affine, setting, y)
 
 
