@@ -17,6 +17,7 @@ from bort_jax.inversion.report import (
   LANCZOS_STEPS,
   null_space_share,
   relative_norms,
+  stretches,
 )
 from bort_jax.inversion.segments import Kind, Piece, cut
 from bort_jax.inversion.undo import Setting, default_tolerance, run_back, undo
@@ -174,7 +175,7 @@ def _of_segment(
   entered, left = setting.recorded[piece.invar], setting.recorded[piece.outvar]
   bound = upper_bound(piece, setting.program, setting.constants, frequencies)
   tangent = tangent_map(setting.function(piece), entered)
-  least, greatest = singular_value_range(tangent, LANCZOS_STEPS)
+  least, greatest = stretches(piece, tangent)
   undone = undo(piece, setting, left, None)
   return SegmentCertificate(
     index,

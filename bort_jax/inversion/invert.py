@@ -63,10 +63,12 @@ def invert(
     like: the input, or its shape and dtype (``jax.ShapeDtypeStruct``).
     method: how affine segments are undone. ``'published'``: layer by layer,
       bias off, each output over the squared norm of its kernel, transposed,
-      averaged where patches overlap; ReLU passes through. ``'transpose'``: the
-      same with Wᵀ/a, right for tall orthogonal kernels too.
-      ``'least_squares'``: the least-norm least-squares preimage of the whole
-      segment by LSMR, from the known outputs alone where a ReLU follows.
+      averaged where patches overlap; ReLU passes through (of other functions
+      that are not one-to-one the published code knows nothing: they are undone
+      as by ``'auto'``). ``'transpose'``: the same with Wᵀ/a, right for tall
+      orthogonal kernels too. ``'least_squares'``: the least-norm least-squares
+      preimage of the whole segment by LSMR, from the known outputs alone where
+      a ReLU follows.
       ``'auto'``: the transpose where that solves to tolerance, else least
       squares.
     x: the input that z came from, if there is one: maxima are undone where they

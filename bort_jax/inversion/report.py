@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bort_jax.inversion.linear_map import (
+  AffineMap,
   singular_value_range,
   slope_range,
   tangent_map,
@@ -133,13 +134,26 @@ def segment_of(
     piece.rounding,
     relative_norms(miss, y),
     jnp.asarray(undone.steps, jnp.int32),
-    slope_range(affine)
-    if piece.kind == 'elementwise'
-    else singular_value_range(affine, LANCZOS_STEPS),
+    stretches(piece, affine),
     null_space_share(piece, undone, known),
     factor,
     jnp.asarray(undone.contraction, out.dtype),
   )
+
+
+def stretches(piece: Piece, tangent: AffineMap) -> jax.Array:
+  """(2,) least and greatest singular value of a segment's tangent.
+
+  Args:
+    piece: the segment.
+    tangent: its tangent.
+
+  Returns:
+    Exact for elementwise segments, else as far as Lanczos steps find them.
+  """
+  if piece.kind == 'elementwise':
+    return slope_range(tangent)
+  return singular_value_range(tangent, LANCZOS_STEPS)
 
 
 def relative_norms(difference: jax.Array, reference: jax.Array) -> jax.Array:
