@@ -189,18 +189,19 @@ def test_no_pair_of_pictures_violates_a_bound(name):
     assert segment.unbounded_by is None
     assert float(segment.lower) <= float(segment.upper)
   noise = jax.random.normal(jax.random.key(1), x.shape)
-  gradient = jax.grad(lambda v: jnp.sum(apply_fn(params, v) ** 2))(x)
-  logits = apply_fn(params, x)
+  gradient = jax.jit(jax.grad(lambda v: jnp.sum(apply_fn(params, v) ** 2)))(x)
+  apply = jax.jit(apply_fn)
+  logits = apply(params, x)
   norm = lambda a: jnp.linalg.norm(a.reshape(len(a), -1), axis=1)
   for direction in (noise, gradient, x):
     for size in (1e-2, 1.0, 30.0):
       step = size * direction / norm(direction)[:, None, None, None]
-      moved = norm(apply_fn(params, x + step) - logits)
+      moved = norm(apply(params, x + step) - logits)
       assert jnp.all(moved <= found.upper * size * (1 + 1e-4))
   # within the radius nothing moves the prediction
   direction = noise / norm(noise)[:, None, None, None]
   inside = x + 0.999 * found.radius[:, None, None, None] * direction
-  moved = jnp.argmax(apply_fn(params, inside), 1)
+  moved = jnp.argmax(apply(params, inside), 1)
   assert jnp.array_equal(moved, found.prediction)
   np.testing.assert_array_equal(found.prediction, jnp.argmax(logits, 1))
 
