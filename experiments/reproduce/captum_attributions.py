@@ -103,7 +103,7 @@ def main() -> None:
   }
   stored |= {f'network/{name}': value for name, value in arrays().items()}
   path = pathlib.Path(GOLDEN, 'captum_attributions.npz')
-  np.savez_compressed(path, **stored)
+  np.savez_compressed(path, allow_pickle=False, **stored)
   print(f'Wrote {path}, {path.stat().st_size // 1000} kB.')
 
 
