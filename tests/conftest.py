@@ -11,8 +11,14 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
   atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'])
 
-# Eight virtual devices, before jax starts: the parallel tests need them.
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+# Before jax starts: eight virtual devices, which the parallel tests need, and
+# programs compiled fast, because there are thousands of them and all are small.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_force_host_platform_device_count=8'
+  ' --xla_backend_optimization_level=0'
+  ' --xla_llvm_disable_expensive_passes=true',
+)
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
