@@ -1,6 +1,7 @@
 """Checks of what a metric is given, before anything is computed."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -27,6 +28,8 @@ def checked_pictures(x: ArrayLike) -> jax.Array:
   x = jnp.asarray(x)
   if x.ndim != 4:
     raise MetricError(f'x must be pictures (N, H, W, C), got shape {x.shape}.')
+  if not x.size:
+    raise MetricError(f'x has nothing in it: its shape is {x.shape}.')
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise MetricError(
       f'x must be floats, got {x.dtype}: convert pictures to 0 … 1 first.'
@@ -99,7 +102,9 @@ def checked_maps(attribution: ArrayLike) -> jax.Array:
       'attribution must be real maps (N, H, W) or (N, H, W, C), got'
       f' {maps.dtype} of shape {maps.shape}.'
     )
-  return maps.reshape(*maps.shape[:3], -1).astype(wide(maps.dtype))
+  if maps.ndim == 3:
+    maps = maps[..., None]
+  return maps.astype(wide(maps.dtype))
 
 
 def checked_attribution(
@@ -161,7 +166,7 @@ def pixels_of(maps: jax.Array) -> jax.Array:
 
 def rows_of(values: jax.Array) -> jax.Array:
   """(N, numbers of each)."""
-  return values.reshape(len(values), -1)
+  return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def undefined_if_not_finite(value: jax.Array, maps: jax.Array) -> jax.Array:

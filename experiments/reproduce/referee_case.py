@@ -1,5 +1,6 @@
 """A small network trained on real pictures, and maps to be judged."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,6 +66,7 @@ class Case(NamedTuple):
     return np.asarray(jax.jit(self.apply_fn)(self.params, jnp.asarray(x)))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def gradient(apply_fn, params, x, target) -> jax.Array:
   """The derivative of a class's logit."""
   score = lambda x: jnp.sum(
