@@ -89,8 +89,8 @@ def write(
 ) -> None:
   """Writes table.md and results.json."""
   lines = [
-    '| network | raw error | scale-fitted error | correlation |',
-    '| --- | ---: | ---: | ---: |',
+    '| network | raw error | scale-fitted error | correlation | SSIM |',
+    '| --- | ---: | ---: | ---: | ---: |',
   ]
   for name, error in errors.items():
     cells = [f'{np.mean(e):.3g} ± {np.std(e):.2g}' for e in error]

@@ -14,14 +14,18 @@ from bort_jax import metrics
 KEY = jax.random.key(3)
 
 
-def linear_case(shape=(2, 4, 5, 3), dtype=jnp.float32):
+Case = tuple[Any, Any, jax.Array, jax.Array]
+
+
+def linear_case(
+  shape=(2, 4, 5, 3), dtype=jnp.float32
+) -> tuple[Case, jax.Array, jax.Array]:
   """A linear network and its exact maps: of the score, and per unit of x."""
   x = h.pictures(shape, dtype=dtype)
   params = jax.random.normal(KEY, (x[0].size, 3), dtype)
   target = jnp.arange(len(x)) % 3
   weights = params[:, target].T.reshape(x.shape)
-  case: tuple[Any, ...] = h.linear, params, x, target
-  return case, x * weights, weights
+  return (h.linear, params, x, target), x * weights, weights
 
 
 def test_the_exact_map_of_a_linear_network_is_faithful(float64):
@@ -166,21 +170,21 @@ def test_a_linear_network_has_a_gradient_that_does_not_change():
   np.testing.assert_allclose(found.absolute, 0, atol=1e-5)
 
 
-def sensitivity(case, maps, chunk):
+def sensitivity(case: Case, maps, chunk):
   return metrics.max_sensitivity(h.gradient, *case, key=KEY, chunk=chunk)
 
 
-def faithfulness(case, maps, chunk):
+def faithfulness(case: Case, maps, chunk):
   return metrics.faithfulness_correlation(
     *case, maps, key=KEY, runs=6, chunk=chunk
   )
 
 
-def infidelity(case, maps, chunk):
+def infidelity(case: Case, maps, chunk):
   return metrics.infidelity(*case, maps, key=KEY, samples=6, chunk=chunk)
 
 
-def completeness(case, maps, chunk):
+def completeness(case: Case, maps, chunk):
   return metrics.completeness(*case, maps)
 
 
@@ -190,7 +194,7 @@ EACH = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize('metric', [sensitivity, faithfulness, infidelity])
-@pytest.mark.parametrize('chunk', [1, 4, 100])
+@pytest.mark.parametrize('chunk', [2, 100])
 def test_chunks_do_not_change_what_is_drawn(metric, chunk):
   case = h.network()
   whole, parts = (metric(case, case[2], c) for c in (None, chunk))

@@ -10,7 +10,7 @@ import metric_helpers as h
 import numpy as np
 import pytest
 
-from bort_jax import inversion, metrics
+from bort_jax import metrics
 from bort_jax.metrics import chunks
 
 KEY = jax.random.key(0)
@@ -106,7 +106,7 @@ def test_a_network_without_a_hash():
       return jnp.zeros((len(x), self.size))
 
   _, params, x, target = h.network(SHAPE)
-  with pytest.raises(inversion.InversionError, match='has no hash'):
+  with pytest.raises(metrics.MetricError, match='apply_fn is of type Network'):
     metrics.deletion(Network(), params, x, target, x)
 
 

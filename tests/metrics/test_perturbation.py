@@ -25,7 +25,7 @@ def tied_maps(shape, levels, seed=0):
   return rng.integers(-levels, levels + 1, shape) / 4
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(
   st.sampled_from([(1, 3, 4, 1), (2, 5, 5, 3), (3, 4, 6, 2)]),
   st.sampled_from(['deletion', 'insertion']),
@@ -51,7 +51,7 @@ def test_rise_to_rounding_with_ties(shape, direction, step, levels):
     np.testing.assert_allclose(ours.published_auc, theirs.auc, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(
   st.sampled_from([(1, 3, 4, 1), (2, 5, 5, 3), (3, 4, 6, 2)]),
   st.sampled_from(['deletion', 'insertion']),
@@ -202,7 +202,7 @@ def test_the_mean_does_not_drift():
   np.testing.assert_allclose(found.scores[0], [9, 3, 3, 3, 3])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(
   st.sampled_from([(1, 1, 1), (2, 3, 4), (1, 5, 2)]),
   st.sampled_from(['low', 'high']),
@@ -228,7 +228,7 @@ def test_zeros_of_either_sign_are_equal():
 
 
 @BOTH
-@pytest.mark.parametrize('chunk', [1, 2, 5, 100])
+@pytest.mark.parametrize('chunk', [2, 5, 100])
 def test_chunks_change_nothing(direction, chunk):
   case = (*h.network((3, 4, 5, 2)), h.pictures((3, 4, 5)))
   whole = CURVES[direction](*case, steps=6)

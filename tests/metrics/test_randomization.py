@@ -42,6 +42,11 @@ def randomized(
   )
 
 
+def rank_correlation(a, b):
+  found: Any = scipy.stats.spearmanr(a, b)
+  return found[0]
+
+
 @pytest.mark.parametrize('cascading', [True, False])
 def test_likeness_is_that_of_maps_of_the_mixed_network(cascading):
   found = randomized(['head', 'block'], cascading=cascading)
@@ -52,8 +57,8 @@ def test_likeness_is_that_of_maps_of_the_mixed_network(cascading):
     other = h.gradient(apply_fn, params, X, TARGET)
     for i in range(3):
       a, b = np.asarray(plain[i]).ravel(), np.asarray(other[i]).ravel()
-      signed = float(scipy.stats.spearmanr(a, b)[0])
-      absolute = float(scipy.stats.spearmanr(abs(a), abs(b))[0])
+      signed = rank_correlation(a, b)
+      absolute = rank_correlation(abs(a), abs(b))
       np.testing.assert_allclose(found.spearman[i, layer], signed, atol=1e-4)
       np.testing.assert_allclose(
         found.spearman_absolute[i, layer], absolute, atol=1e-4
