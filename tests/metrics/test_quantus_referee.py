@@ -12,7 +12,7 @@ import pytest
 from bort_jax.train import load_dataset
 from bort_jax.train.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings('ignore')
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings('ignore')]
 METRICS = (
   ('deletion', 'Quantus'),
   ('insertion', 'Quantus'),
