@@ -20,6 +20,7 @@ from attribution_helpers import (
 )
 
 from bort_jax import attribution
+from bort_jax.attribution.paths import _integrated
 
 
 def square(params, x):
@@ -36,7 +37,7 @@ def test_the_gradient_is_that_of_each_logit(float64):
 
 
 def test_the_range_of_each_picture_scales_its_noise(float64):
-  weights = jax.random.normal(KEY, (2, CLASSES))
+  weights = pictures((2, CLASSES))
   x = pictures(dtype=jnp.float64) * jnp.array([1, 10, 100]).reshape(3, 1, 1, 1)
   smooth = lambda **options: attribution.smooth_grad(
     square, weights, x, TARGET, key=KEY, samples=64, **options
@@ -136,6 +137,17 @@ def test_another_baseline_takes_steps():
   assert not report(0.5).is_homogeneous
   assert jax.jit(report)(jnp.zeros((1, 1, 1, 2))).is_homogeneous
   assert not jax.jit(report)(jnp.ones((1, 1, 1, 2))).is_homogeneous
+
+
+def test_memory_does_not_grow_with_the_steps():
+  args = parameters(), pictures(), TARGET, jnp.zeros_like(pictures())
+
+  def memory(steps):
+    setting = steps, None, False
+    compiled = _integrated.lower(cnn, setting, *args).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert memory(64) <= memory(4) + 4096
 
 
 def test_expected_gradients_compare_with_the_background(float64):

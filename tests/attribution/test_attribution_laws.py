@@ -17,7 +17,6 @@ from attribution_helpers import (
 
 from bort_jax import attribution
 
-DRAWN = 'smooth_grad', 'expected_gradients'
 EVERY = pytest.mark.parametrize('name', METHODS)
 PARAMS, X = parameters(), pictures()
 
@@ -56,10 +55,10 @@ def test_a_network_never_runs_on_more_than_a_chunk(name):
     seen.append(len(x))
     return shallow(params, x)
 
-  METHODS[name](apply_fn, PARAMS, X, TARGET, chunk=2)
-  checks = seen.count(3)  # the form of the logits is looked up, not computed
-  assert checks <= 2
-  assert set(seen) - {3} <= {1, 2}
+  call = lambda x: METHODS[name](apply_fn, PARAMS, x, TARGET, chunk=2)
+  jax.eval_shape(call, X)
+  assert seen.count(3) <= 2  # its form is looked up, nothing is computed
+  assert set(seen) == {2, 3}
 
 
 @EVERY
@@ -102,15 +101,9 @@ def test_halves_are_about_right(name):
 
 @EVERY
 def test_64_bits_are_kept(name, float64):
-  params = parameters(dtype=jnp.float64)
-  maps = METHODS[name](shallow, params, pictures(dtype=jnp.float64), TARGET)
-  assert maps.dtype == np.float64
-
-
-@pytest.mark.parametrize('name', [m for m in METHODS if m not in DRAWN])
-def test_pictures_do_not_see_each_other(name):
-  alone = METHODS[name](shallow, PARAMS, X[1:2], TARGET[1:2])
-  np.testing.assert_allclose(alone, found(name)[1:2], rtol=1e-4, atol=1e-6)
+  params, x = parameters(dtype=jnp.float64), pictures(dtype=jnp.float64)
+  call = lambda x: METHODS[name](shallow, params, x, TARGET)
+  assert jax.eval_shape(call, x).dtype == np.float64
 
 
 @EVERY

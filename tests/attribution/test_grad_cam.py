@@ -52,7 +52,7 @@ def upsampled(maps, factor):
 
 
 @pytest.mark.parametrize('name', METHODS)
-@pytest.mark.parametrize('layer', ['maps', 3])
+@pytest.mark.parametrize('layer', ['maps', 4])
 def test_by_hand(name, layer):
   apply_fn = layers if layer == 'maps' else cnn
   found = METHODS[name](apply_fn, PARAMS, X, TARGET, layer=layer)
