@@ -176,10 +176,11 @@ def test_a_function_that_ignores_its_picture():
 
 def test_a_batch_that_does_not_fit_in_memory_names_the_remedy():
   def huge(params, x):
-    # a matrix of 2⁴² numbers, which must exist to be multiplied
-    columns = jnp.tile(x[:2, 0, 0].T, (2**20, 1))
-    matrix = jnp.sin(columns @ columns.T)
-    return shallow(params, x) + (matrix @ columns)[:3, :1]
+    # more bytes than a process has addresses, and kept from being fused away
+    pixel = x[:, 0, 0, :1]
+    size = len(x), 2**46
+    whole = jax.lax.optimization_barrier(jnp.broadcast_to(pixel, size))
+    return shallow(params, x) + jnp.sum(jnp.sin(whole), 1, keepdims=True)
 
   with pytest.raises(AttributionError, match='does not fit.*chunk=8'):
     attribution.gradient(huge, PARAMS, X, TARGET)
