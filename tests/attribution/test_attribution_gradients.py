@@ -1,5 +1,7 @@
 """Gradients, gradients with noise, and along paths."""
 
+from typing import Any
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -145,7 +147,8 @@ def test_memory_does_not_grow_with_the_steps():
   def memory(steps):
     setting = steps, None, False
     compiled = _integrated.lower(cnn, setting, *args).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    analysis: Any = compiled.memory_analysis()
+    return analysis.temp_size_in_bytes
 
   assert memory(64) <= memory(4) + 4096
 

@@ -88,3 +88,18 @@ def test_it_goes_by_the_numbers_of_parameters():
   assert not scales(function, jnp.zeros((1, 1, 1, 5)).at[..., 3].set(1))
   factor = lambda params, x: params * x / params
   assert scales(factor, 2.0)
+
+
+def test_constants_that_are_computed_while_tracing_are_read_under_jit():
+  """As the padding of a shortcut, zeros made from a shape."""
+
+  def function(_, x):
+    zeros = jnp.broadcast_to(jnp.array(0.0), x.shape)
+    return jax.nn.relu(jnp.concatenate([x, zeros], -1) + 0.0)
+
+  def found(_):
+    program = trace(function, None, jax.ShapeDtypeStruct(X.shape, X.dtype))
+    assert constants_to_be_zero(program) == ()
+    return jnp.zeros(())
+
+  jax.jit(found)(0.0)

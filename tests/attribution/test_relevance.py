@@ -157,6 +157,25 @@ def test_z_plus_keeps_the_logit_and_its_sign(name, given):
   assert np.all(found >= 0)
 
 
+def test_z_plus_loses_nothing_where_values_are_negative(given):
+  """Channels of few terms, none of which is positive, hand on to the others."""
+
+  def network(params, x):
+    y = leaky(conv(x, params['kernel0']))
+    y = jax.lax.conv_general_dilated(
+      y,
+      params['kernel1'][:2, :2, :1],
+      (2, 2),
+      'VALID',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=5,
+    )
+    return jnp.mean(leaky(y), (1, 2)) @ params['dense']
+
+  found = attribution.lrp(network, *given, rule='z_plus', epsilon=0.0)
+  np.testing.assert_allclose(total(found), logit(network, *given), rtol=1e-9)
+
+
 def normalized(x):
   return jax.nn.standardize(x, epsilon=1e-5)
 
