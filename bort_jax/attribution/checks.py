@@ -1,0 +1,158 @@
+"""Checks of what a method is given, before anything is computed."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from bort_jax.attribution.errors import AttributionError
+from bort_jax.inversion.backtrack import checked_target
+from bort_jax.inversion.errors import InversionError
+from bort_jax.inversion.invert import check_hashable
+from bort_jax.inversion.layers import until
+from bort_jax.validation import is_integer, is_known
+
+ApplyFn = Callable[[Any, jax.Array], Any]
+
+
+def checked(
+  apply_fn: ApplyFn,
+  params: Any,
+  x: Any,
+  target: Any,
+  chunk: int | None,
+  output: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Pictures (N, H, W, C) and their classes (N,); refuses others.
+
+  Args:
+    apply_fn: the network, which returns logits (N, K) or has an output of them.
+    params: its parameters.
+    x: the pictures.
+    target: a class for each.
+    chunk: how many pictures go through the network at once.
+    output: the name of the logits, where the network may return a mapping.
+
+  Returns:
+    The pictures and classes as arrays.
+
+  Raises:
+    AttributionError: for anything that does not fit.
+  """
+  x = checked_pictures(apply_fn, params, x, chunk)
+  shape = logits_shape(apply_fn, params, x, output)
+  if target is None:
+    raise AttributionError(
+      f'target is missing: give a class for each picture, integers of shape'
+      f' ({len(x)},), such as jnp.argmax(apply_fn(params, x), -1).'
+    )
+  try:
+    return x, checked_target(target, shape).astype(int)
+  except InversionError as error:
+    raise AttributionError(str(error)) from None
+
+
+def checked_pictures(
+  apply_fn: ApplyFn, params: Any, x: Any, chunk: int | None
+) -> jax.Array:
+  """Finite float pictures (N, H, W, C); refuses others."""
+  try:
+    check_hashable(getattr(apply_fn, 'apply_fn', apply_fn))
+  except InversionError as error:
+    raise AttributionError(str(error)) from None
+  x = jnp.asarray(x)
+  if x.ndim != 4:
+    raise AttributionError(
+      f'x must be pictures (N, H, W, C), got shape {x.shape}.'
+    )
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise AttributionError(
+      f'x must be floats, got {x.dtype}: convert pictures to 0 … 1 first.'
+    )
+  if chunk is not None:
+    check_count('chunk', chunk)
+  check_finite({'x': x, 'params': params})
+  return x
+
+
+def logits_shape(
+  apply_fn: ApplyFn, params: Any, x: jax.Array, output: str | None = None
+) -> tuple[int, ...]:
+  """(N, K) of a network's logits, refused if they are of another form."""
+  logits = _outputs.eval_shape(apply_fn, params, x)
+  if output is not None and not isinstance(logits, jax.ShapeDtypeStruct):
+    try:
+      logits = _outputs.eval_shape(until(apply_fn, output), params, x)
+    except InversionError as error:
+      raise AttributionError(str(error)) from None
+  is_array = isinstance(logits, jax.ShapeDtypeStruct)
+  if (
+    not is_array
+    or len(logits.shape) != 2
+    or logits.shape[0] != len(x)
+    or not jnp.issubdtype(logits.dtype, jnp.floating)
+  ):
+    got = f'{logits.dtype}{list(logits.shape)}' if is_array else repr(logits)
+    raise AttributionError(
+      f'apply_fn(params, x) must return float logits (N, K) with N = {len(x)},'
+      f" got {got}. Of several outputs choose one: inversion.until(apply_fn,'"
+      " NAME')."
+    )
+  return logits.shape
+
+
+# Under jit its trace is kept: another call of the same network is not traced.
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(apply_fn, params, x):
+  return apply_fn(params, x)
+
+
+def checked_like_x(name: str, value: Any, x: jax.Array) -> jax.Array:
+  """A finite number or array, broadcast to the shape and type of x."""
+  value = jnp.asarray(value, x.dtype)
+  try:
+    wide = jnp.broadcast_to(value, x.shape)
+  except ValueError:
+    raise AttributionError(
+      f'{name} must be a number or broadcast to x, {x.shape}, got shape'
+      f' {value.shape}.'
+    ) from None
+  check_finite({name: value})
+  return wide
+
+
+def check_count(name: str, value: Any) -> None:
+  """Refuses what is no integer ≥ 1 that is known at compilation."""
+  if isinstance(value, Tracer) or not is_integer(value) or int(value) < 1:
+    raise AttributionError(
+      f'{name} must be an integer, at least 1, that is known at compilation'
+      f' (static_argnames), got {value!r}.'
+    )
+
+
+@jax.ensure_compile_time_eval()  # what is known is read under jit too
+def check_finite(given: Any) -> None:
+  """Refuses arrays whose known numbers are not all finite, by their names."""
+  leaves = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(given)
+    if isinstance(leaf, jax.Array | np.ndarray)
+    and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    and is_known(leaf)
+  }
+  finite = jax.device_get(_finite(leaves))
+  bad = [name for name, is_finite in finite.items() if not is_finite]
+  if bad:
+    raise AttributionError(
+      f'Numbers are not finite in {", ".join(bad)}: an attribution of them'
+      ' would mean nothing.'
+    )
+
+
+@jax.jit
+def _finite(leaves):
+  return {name: jnp.all(jnp.isfinite(a)) for name, a in leaves.items()}

@@ -1,0 +1,18 @@
+"""What classes score on many pictures."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bort_jax.attribution.checks import ApplyFn
+
+
+def class_scores(
+  apply_fn: ApplyFn, params: Any, pictures: jax.Array, target: jax.Array
+) -> jax.Array:
+  """(m, n) outputs for classes (n,) of pictures (m, n, H, W, C)."""
+  outputs = apply_fn(params, pictures.reshape(-1, *pictures.shape[2:]))
+  targets = jnp.tile(target, len(pictures))[:, None]
+  chosen = jnp.take_along_axis(outputs, targets, axis=1)
+  return chosen.reshape(pictures.shape[:2])
