@@ -1,5 +1,6 @@
 """What a user finds: documented names, typed, and a core that stays light."""
 
+import dataclasses
 import doctest
 import importlib
 import inspect
@@ -11,7 +12,16 @@ import pytest
 
 import bort_jax
 
-PACKAGES = ('bort_jax', 'bort_jax.spectrum', 'bort_jax.nn', 'bort_jax.train')
+PACKAGES = (
+  'bort_jax',
+  'bort_jax.attacks',
+  'bort_jax.attribution',
+  'bort_jax.inversion',
+  'bort_jax.metrics',
+  'bort_jax.nn',
+  'bort_jax.spectrum',
+  'bort_jax.train',
+)
 
 
 def public_names():
@@ -23,14 +33,20 @@ def public_names():
         yield pytest.param(value, id=f'{package}.{name}')
 
 
-NO_EXAMPLE_NEEDED = {'Finding', 'Dataset'}  # plain records
+def is_record(value):
+  """Whether it only holds what the example of its maker shows."""
+  if not isinstance(value, type):
+    return False
+  is_named_tuple = issubclass(value, tuple) and hasattr(value, '_fields')
+  is_error = issubclass(value, Exception)
+  return is_named_tuple or is_error or dataclasses.is_dataclass(value)
 
 
 @pytest.mark.parametrize('value', list(public_names()))
 def test_public_names_have_a_docstring_with_an_example(value):
   doc = inspect.getdoc(value)
   assert doc
-  if value.__name__ not in NO_EXAMPLE_NEEDED:
+  if not is_record(value):
     assert doctest.DocTestParser().get_examples(doc)
 
 

@@ -78,6 +78,16 @@ def rest(
   Raises:
     InversionError: if the last output does not depend on the layer, or on x
       past it too.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from bort_jax import inversion
+    >>> def outputs(params, x):
+    ...   twice = 2 * x
+    ...   return {'twice': twice, 'logits': params * jnp.sum(twice)}
+    >>> head = inversion.rest(outputs, 3.0, jnp.ones(2), 'twice')
+    >>> float(head(jnp.array([1.0, 4.0])))
+    15.0
   """
   program = trace_after(
     _Pair(apply_fn, layer, output),
