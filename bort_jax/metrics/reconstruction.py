@@ -5,46 +5,61 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bort_jax.metrics.correlation import pearson
+from bort_jax.metrics.errors import MetricError
+from bort_jax.metrics.ssim import WINDOW, check_window, fits, ssim
+
 
 class ReconstructionError(NamedTuple):
-  """Three views of one distance, a number for each picture."""
+  """Four views of one distance, a number for each picture."""
 
   raw: jax.Array  # (N,) norm of the difference over the norm of the picture
   scale_fitted: jax.Array  # (N,) the same after the best scale of each
   pearson: jax.Array  # (N,) correlation of the pixels, −1 … 1
+  ssim: jax.Array  # (N,) structural similarity, at most 1
 
 
 def reconstruction_error(
-  x: jax.Array, reconstruction: jax.Array
+  x: jax.Array,
+  reconstruction: jax.Array,
+  *,
+  data_range: float | jax.Array | None = None,
+  window: int = WINDOW,
 ) -> ReconstructionError:
-  """The relative error of each reconstruction, and its correlation.
+  """The relative error of each reconstruction, and its likeness.
 
   Args:
     x: pictures (N, ...); integers are taken as float32.
     reconstruction: their reconstructions, of the same shape.
+    data_range: of :func:`ssim`; by default 1 for floats, and for integers all
+      that their type can hold.
+    window: of :func:`ssim`.
 
   Returns:
     Raw error: 0 is perfect, 1 is what a black picture gets. The fitted one
     hides a wrong amplitude and never exceeds 1; the correlation hides a wrong
     amplitude and a wrong mean. NaN where it is not defined: errors of a black
-    picture, correlations of a constant one.
+    picture, correlations of a constant one, structural similarity where the
+    window does not fit or x are not (N, H, W, C).
 
   Raises:
-    ValueError: if the shapes differ.
+    MetricError: if the shapes differ.
 
   Examples:
     >>> import jax.numpy as jnp
     >>> from bort_jax import metrics
-    >>> x = jnp.arange(4.0).reshape(1, 4)
+    >>> x = jnp.linspace(0, 1, 121).reshape(1, 11, 11, 1)
     >>> error = metrics.reconstruction_error(x, 3 * x)
     >>> [round(float(e[0]), 3) for e in error]
-    [2.0, 0.0, 1.0]
+    [2.0, 0.0, 1.0, 0.361]
   """
   if jnp.shape(x) != jnp.shape(reconstruction):
-    raise ValueError(
+    raise MetricError(
       f'x has shape {jnp.shape(x)}, but its reconstruction'
       f' {jnp.shape(reconstruction)}.'
     )
+  check_window(window)
+  likeness = _likeness(x, reconstruction, data_range, window)
   x, r = _rows(x), _rows(reconstruction)
   norm = jnp.linalg.norm(x, axis=1)
   energy = jnp.sum(r * r, axis=1)
@@ -53,8 +68,19 @@ def reconstruction_error(
     norm > 0, jnp.linalg.norm(r - x, axis=1) / norm, jnp.nan
   )
   return ReconstructionError(
-    error(r), error(scale[:, None] * r), _correlation(x, r)
+    error(r), error(scale[:, None] * r), pearson(x, r), likeness
   )
+
+
+def _likeness(x, reconstruction, data_range, window: int) -> jax.Array:
+  x = jnp.asarray(x)
+  if not fits(window, x.shape):
+    return jnp.full(len(x), jnp.nan, _rows(x).dtype)
+  if data_range is None:
+    integers = jnp.issubdtype(x.dtype, jnp.integer)
+    limits = jnp.iinfo(x.dtype) if integers else None
+    data_range = float(limits.max) - float(limits.min) if limits else 1.0
+  return ssim(x, reconstruction, data_range=data_range, window=window)
 
 
 def _rows(pictures: jax.Array) -> jax.Array:
@@ -62,11 +88,3 @@ def _rows(pictures: jax.Array) -> jax.Array:
   pictures = jnp.asarray(pictures)
   rows = pictures.reshape(len(pictures), -1)
   return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
-
-
-def _correlation(x: jax.Array, r: jax.Array) -> jax.Array:
-  # by its values: the mean is rounded, so a constant less it may not be zero
-  constant = (jnp.ptp(x, axis=1) == 0) | (jnp.ptp(r, axis=1) == 0)
-  x, r = (a - jnp.mean(a, axis=1, keepdims=True) for a in (x, r))
-  norms = jnp.linalg.norm(x, axis=1) * jnp.linalg.norm(r, axis=1)
-  return jnp.where(constant, jnp.nan, jnp.sum(x * r, axis=1) / norms)

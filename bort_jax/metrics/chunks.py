@@ -1,0 +1,64 @@
+"""Many passes of a network in chunks that fit in memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bort_jax.metrics.checks import check_count
+from bort_jax.metrics.errors import MetricError
+
+
+def over_pairs(
+  function: Callable[[jax.Array, jax.Array], Any],
+  steps: int,
+  n: int,
+  chunk: int | None,
+) -> Any:
+  """Calls a function for every step of every picture, some pairs at a time.
+
+  Args:
+    function: of the numbers of steps (B,) and of pictures (B,), to a tree of
+      arrays (B, ...).
+    steps: how many steps.
+    n: how many pictures.
+    chunk: B; by default n, a step at a time.
+
+  Returns:
+    A tree of arrays (n, steps, ...).
+  """
+  count = steps * n
+  size = max(1, min(chunk or n, count))
+  rows = -(-count // size)
+  pair = (jnp.arange(rows * size) % max(1, count)).reshape(rows, size)
+  call = lambda _, pair: (None, function(pair // n, pair % n))
+  _, found = jax.lax.scan(call, None, pair)
+
+  def by_picture(values):
+    values = values.reshape(-1, *values.shape[2:])[:count]
+    return jnp.swapaxes(values.reshape(steps, n, *values.shape[1:]), 0, 1)
+
+  return jax.tree.map(by_picture, found)
+
+
+def check_chunk(chunk: int | None) -> None:
+  """Refuses what is no number of pictures and not None."""
+  if chunk is not None:
+    check_count('chunk', chunk)
+
+
+def within_memory(
+  function: Callable[..., Any], *args: Any, chunk: int | None
+) -> Any:
+  """Calls a function; if memory runs out, says what to do."""
+  try:
+    return jax.block_until_ready(function(*args))
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    tried = 'all of the batch' if chunk is None else f'chunk={chunk}'
+    raise MetricError(
+      f'Memory ran out with {tried} in each pass. Set chunk= to fewer pictures'
+      ' in a pass; the result is the same.'
+    ) from error
