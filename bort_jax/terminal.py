@@ -111,7 +111,7 @@ def _train_command(default: TrainConfig):
     console.print(comparison_table(comparison))
     console.print(f'Figures are in {figures}.')
     command = shlex.join(['bort-jax', 'explain', str(comparison.run_dir)])
-    console.print(f'To see what the networks look at: {command}')
+    console.print(f'What the networks look at: {command}', soft_wrap=True)
 
   train_command.__doc__ = (
     'Train a network, by default with and without Bort.\n\n'
