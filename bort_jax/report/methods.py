@@ -12,6 +12,8 @@ from bort_jax.plots.colors import Kind
 from bort_jax.report.subject import Subject
 from bort_jax.train.errors import RunError
 
+_MASKS_PER_CELL = 20  # of RISE: 1280 for its grid of 8 × 8
+
 
 class Method(NamedTuple):
   """One method and what a reader must know of it."""
@@ -90,8 +92,9 @@ def _occlusion(subject, weights, x, target):
 
 def _rise(subject, weights, x, target):
   cells = min(8, max(2, min(x.shape[1:3]) // 2))
+  masks = _MASKS_PER_CELL * cells**2
   method = _in_chunks(
-    attribution.rise, key=jax.random.key(2), masks=500, cells=cells
+    attribution.rise, key=jax.random.key(2), masks=masks, cells=cells
   )
   return method(subject, weights, x, target)
 
@@ -188,8 +191,8 @@ METHODS = (
     'rise',
     'RISE',
     'absolute',
-    'The mean of 500 random masks, weighted by the probability that they'
-    ' leave to the class.',
+    'The mean of random masks, weighted by the probability that they leave to'
+    ' the class.',
     _rise,
   ),
   Method(
