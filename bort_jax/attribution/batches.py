@@ -56,7 +56,7 @@ def summed(
   Returns:
     The sum, in float32 at least.
   """
-  like = jax.eval_shape(term, jax.ShapeDtypeStruct((width,), int))
+  like = jax.eval_shape(term, jnp.arange(width))
   wide = jnp.promote_types(like.dtype, jnp.float32)
 
   def add(total, block):

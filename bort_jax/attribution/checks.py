@@ -25,7 +25,7 @@ def checked(
   x: Any,
   target: Any,
   chunk: int | None,
-  output: str = 'logits',
+  output: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Pictures (N, H, W, C) and their classes (N,); refuses others.
 
@@ -35,7 +35,7 @@ def checked(
     x: the pictures.
     target: a class for each.
     chunk: how many pictures go through the network at once.
-    output: the name of the logits, where the network returns a mapping.
+    output: the name of the logits, where the network may return a mapping.
 
   Returns:
     The pictures and classes as arrays.
@@ -80,11 +80,11 @@ def checked_pictures(
 
 
 def logits_shape(
-  apply_fn: ApplyFn, params: Any, x: jax.Array, output: str = 'logits'
+  apply_fn: ApplyFn, params: Any, x: jax.Array, output: str | None = None
 ) -> tuple[int, ...]:
   """(N, K) of a network's logits, refused if they are of another form."""
   logits = _outputs.eval_shape(apply_fn, params, x)
-  if not isinstance(logits, jax.ShapeDtypeStruct) and output:
+  if output is not None and not isinstance(logits, jax.ShapeDtypeStruct):
     try:
       logits = _outputs.eval_shape(until(apply_fn, output), params, x)
     except InversionError as error:

@@ -122,7 +122,8 @@ def _value(atom, program: Program) -> Any:
   """The numbers of a constant that no parameter enters."""
   if isinstance(atom, core.Literal):
     return np.asarray(atom.val)
-  return program.literals.get(atom)
+  known = program.literals.get(atom)
+  return None if known is None else np.asarray(known)
 
 
 def _unchanged(value: Any) -> Any:

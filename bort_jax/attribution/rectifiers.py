@@ -65,8 +65,10 @@ def _maximum(eqn: core.JaxprEqn, program: Program) -> Rectifier | None:
 def _choice(
   eqn: core.JaxprEqn, program: Program, makers: Mapping[core.Var, Any]
 ) -> Rectifier | None:
-  test = makers.get(eqn.invars[0])
-  if test is None or test.primitive.name not in _SIDES:
+  if not _depends(eqn.invars[0], program):
+    return None
+  test = makers[eqn.invars[0]]
+  if test.primitive.name not in _SIDES:
     return None
   if not _is_zero(test.invars[1], program):
     return None

@@ -38,17 +38,19 @@ def lrp(
   once at its end. On a ReLU network without biases and ε → 0 it is gradient ×
   input.
 
-  ``'z_plus'``: of convolutions, dense layers, sums and means, only those aᵢ wᵢ
-  count that are positive (of positive inputs by positive weights, and of
-  negative by negative); relevance goes to them by their share. Where there are
-  none, it is lost; biases get none.
+  ``'z_plus'``: of convolutions and dense layers, only those aᵢ wᵢ count that
+  are positive (of positive inputs by positive weights, and of negative by
+  negative); relevance goes to them by their share, and where there are none,
+  to the negative ones. Of plain sums and means, the terms that have the sign of
+  the sum count. Biases and scales by constants, such as those of a
+  normalization in evaluation, get none and pass all on.
 
   In both:
 
   - a function of one number (ReLU, leaky ReLU, GELU, SiLU, tanh, …) hands on
     all relevance;
   - a maximum gives it to the winner;
-  - additions of two values split it by their share, in z⁺ of positive parts;
+  - additions of two values split it by their share;
   - factors that are taken as constants get none: attention weights after their
     softmax, gates by a sigmoid, what a normalization divides by (LayerNorm);
   - other products of two values that depend on x give half to each.

@@ -6,6 +6,7 @@ derivatives, of which rules replace those of other operations.
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -128,28 +129,48 @@ def _positive(makers: Makers, eqn, env, out) -> jax.Array:
 
 def _pull_positive(eqn, places: tuple[int, ...], change, kept):
   out, values = kept
+  relevance = out * change
+  operands = tuple(values[i] for i in places)
+  terms = functools.partial(_terms, eqn, places, values)
+  up, back_up = jax.vjp(functools.partial(terms, 1), *operands)
+  down, back_down = jax.vjp(functools.partial(terms, -1), *operands)
+  # plain sums go by the terms of their sign: negative values are split too
+  is_plain = len(places) == len(values)
+  goes_up = out > 0 if is_plain else up > 0
+  goes_down = ~goes_up & (down < 0)
+  return tuple(
+    map(
+      jnp.add,
+      back_up(_quotient_or_zero(relevance, up, goes_up)),
+      back_down(_quotient_or_zero(relevance, down, goes_down)),
+    )
+  )
 
-  def terms(*operands):
-    given = list(values)
-    for place, operand in zip(places, operands, strict=True):
-      given[place] = operand
-    return _positive_terms(eqn, given, places)
 
-  total, back = jax.vjp(terms, *(values[i] for i in places))
-  has_any = total > 0
-  quotient = out * change / jnp.where(has_any, total, 1)
-  return back(jnp.where(has_any, quotient, 0))
+def _quotient_or_zero(
+  a: jax.Array, b: jax.Array, where: jax.Array
+) -> jax.Array:
+  return jnp.where(where, a / jnp.where(where, b, 1), 0)
 
 
-def _positive_terms(eqn, values: list, places: tuple[int, ...]) -> jax.Array:
-  """The sum of those terms of a result that are positive."""
+def _terms(
+  eqn, places: tuple[int, ...], values: Sequence, sign: int, *operands
+) -> jax.Array:
+  """The sum of those terms of a result that have a sign."""
+  given = list(values)
+  for place, operand in zip(places, operands, strict=True):
+    given[place] = operand
   up, down = (lambda a: jnp.maximum(a, 0)), (lambda a: jnp.minimum(a, 0))
+  same, other = (up, down) if sign > 0 else (down, up)
   call = lambda *values: apply(eqn, values)[0]
   if eqn.primitive.name == 'sub':
-    return call(up(values[0]), down(values[1]))
-  if len(places) == len(values):
-    return call(*map(up, values))
-  return call(*map(up, values)) + call(*map(down, values))
+    return call(same(given[0]), other(given[1]))
+  if len(places) == len(given):
+    return call(*map(same, given))
+  weighed = lambda own, weight: call(
+    *(own(a) if i in places else weight(a) for i, a in enumerate(given))
+  )
+  return weighed(up, same) + weighed(down, other)
 
 
 def _product(makers: Makers, eqn, env, out) -> jax.Array:
