@@ -1,6 +1,7 @@
 """Checks of what a metric is given, before anything is computed."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -10,7 +11,6 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from bort_jax.inversion.invert import check_hashable
 from bort_jax.metrics.errors import MetricError
 from bort_jax.validation import is_integer, is_known
 
@@ -27,6 +27,8 @@ def checked_pictures(x: ArrayLike) -> jax.Array:
   x = jnp.asarray(x)
   if x.ndim != 4:
     raise MetricError(f'x must be pictures (N, H, W, C), got shape {x.shape}.')
+  if not x.size:
+    raise MetricError(f'x has nothing in it: its shape is {x.shape}.')
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise MetricError(
       f'x must be floats, got {x.dtype}: convert pictures to 0 … 1 first.'
@@ -39,12 +41,13 @@ def checked_case(
 ) -> tuple[jax.Array, jax.Array]:
   """Pictures, and a class of the network for each; refuses others."""
   x = checked_pictures(x)
-  return x, _checked_target(target, number_of_classes(apply_fn, params, x), x)
+  classes = number_of_classes(apply_fn, params, x)
+  return x, checked_target(target, classes, len(x))
 
 
 def number_of_classes(apply_fn: ApplyFn, params: Any, x: jax.Array) -> int:
   """K of a network's logits (N, K), refused if they are of another shape."""
-  check_hashable(apply_fn)
+  check_hashable('apply_fn', apply_fn)
   logits = _logits.eval_shape(apply_fn, params, x)
   is_array = isinstance(logits, jax.ShapeDtypeStruct)
   if (
@@ -67,17 +70,30 @@ def _logits(apply_fn, params, x):
   return apply_fn(params, x)
 
 
-def _checked_target(target: ArrayLike, classes: int, x: jax.Array) -> jax.Array:
+def check_hashable(name: str, function: Any) -> None:
+  """Refuses a function for which nothing that is compiled is found again."""
+  try:
+    hash(function)
+  except TypeError:
+    raise MetricError(
+      f'{name} is of type {type(function).__name__}, which has no hash, so what'
+      ' is compiled for it could not be found again. Give a plain function, or'
+      ' a frozen dataclass.'
+    ) from None
+
+
+def checked_target(target: ArrayLike, classes: int, n: int) -> jax.Array:
+  """Classes (N,) of a network with so many, as int; refuses others."""
   if target is None:
     raise MetricError(
-      f'target is missing: give integers of shape ({len(x)},), a class per'
-      ' picture, such as jnp.argmax(apply_fn(params, x), axis=-1).'
+      f'target is missing: give integers of shape ({n},), a class per picture,'
+      ' such as jnp.argmax(apply_fn(params, x), axis=-1).'
     )
   target = jnp.asarray(target)
   integers = jnp.issubdtype(target.dtype, jnp.integer)
-  if not integers or target.shape != x.shape[:1]:
+  if not integers or target.shape != (n,):
     raise MetricError(
-      f'target must be integers of shape ({len(x)},), a class per picture, got'
+      f'target must be integers of shape ({n},), a class per picture, got'
       f' {target.dtype} of shape {target.shape}.'
     )
   if is_known(target):
@@ -99,7 +115,9 @@ def checked_maps(attribution: ArrayLike) -> jax.Array:
       'attribution must be real maps (N, H, W) or (N, H, W, C), got'
       f' {maps.dtype} of shape {maps.shape}.'
     )
-  return maps.reshape(*maps.shape[:3], -1).astype(wide(maps.dtype))
+  if maps.ndim == 3:
+    maps = maps[..., None]
+  return maps.astype(wide(maps.dtype))
 
 
 def checked_attribution(
@@ -161,7 +179,7 @@ def pixels_of(maps: jax.Array) -> jax.Array:
 
 def rows_of(values: jax.Array) -> jax.Array:
   """(N, numbers of each)."""
-  return values.reshape(len(values), -1)
+  return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def undefined_if_not_finite(value: jax.Array, maps: jax.Array) -> jax.Array:

@@ -21,22 +21,22 @@ def over_pairs(
   Args:
     function: of the numbers of steps (B,) and of pictures (B,), to a tree of
       arrays (B, ...).
-    steps: how many steps.
-    n: how many pictures.
+    steps: how many steps, ≥ 1.
+    n: how many pictures, ≥ 1.
     chunk: B; by default n, a step at a time.
 
   Returns:
     A tree of arrays (n, steps, ...).
   """
   count = steps * n
-  size = max(1, min(chunk or n, count))
+  size = min(chunk or n, count)
   rows = -(-count // size)
-  pair = (jnp.arange(rows * size) % max(1, count)).reshape(rows, size)
+  pair = (jnp.arange(rows * size) % count).reshape(rows, size)
   call = lambda _, pair: (None, function(pair // n, pair % n))
   _, found = jax.lax.scan(call, None, pair)
 
   def by_picture(values):
-    values = values.reshape(-1, *values.shape[2:])[:count]
+    values = values.reshape(rows * size, *values.shape[2:])[:count]
     return jnp.swapaxes(values.reshape(steps, n, *values.shape[1:]), 0, 1)
 
   return jax.tree.map(by_picture, found)

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from bort_jax.inversion.certificate import certificate
 from bort_jax.metrics import conventions as conv
-from bort_jax.metrics.checks import ApplyFn, wide
+from bort_jax.metrics.checks import ApplyFn, undefined_if_not_finite, wide
 from bort_jax.metrics.plan import Plan, make_plan
 from bort_jax.metrics.ranking import pixel_ranks
 from bort_jax.metrics.scores import score_of
@@ -123,8 +123,7 @@ def _envelope(
     case _:
       part = jnp.where(start == 0, jnp.nan, reach / jnp.abs(start))
       lower, upper = 1 - part, 1 + part
-  finite = jnp.all(jnp.isfinite(maps), axis=(1, 2, 3))[:, None]
-  lower, upper = (jnp.where(finite, b, jnp.nan) for b in (lower, upper))
+  lower, upper = (undefined_if_not_finite(b, maps) for b in (lower, upper))
   fractions = jnp.asarray(plan.fractions, dtype)
   return Envelope(fractions, lower, upper, distance, lipschitz)
 

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from bort_jax.inversion.invert import check_hashable
 from bort_jax.metrics.checks import (
   ApplyFn,
   check_count,
-  checked_case,
+  check_hashable,
   checked_maps,
   checked_pictures,
+  checked_target,
+  number_of_classes,
   pixels_of,
 )
 from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
@@ -235,10 +236,10 @@ def grid_pointing_game(
       )
     small = (len(pictures), *x.shape[1:])
     pictures = jax.image.resize(pictures, small, 'linear', antialias=True)
-  check_hashable(method)
+  check_hashable('method', method)
   check_chunk(chunk)
-  tiny = jnp.zeros((len(x), *pictures.shape[1:]), x.dtype)
-  _, target = checked_case(apply_fn, params, tiny, target)
+  classes = number_of_classes(apply_fn, params, pictures)
+  target = checked_target(target, classes, len(x))
   maps = within_memory(
     _explained,
     method,

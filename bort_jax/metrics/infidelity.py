@@ -13,6 +13,7 @@ from bort_jax.metrics.checks import (
   ApplyFn,
   check_choice,
   check_count,
+  check_hashable,
   checked_attribution,
   checked_case,
   wide,
@@ -148,6 +149,7 @@ def infidelity(
   maps = checked_attribution(attribution, x.shape)
   check_choice('score', score, ('logit', 'softmax'))
   check_count('samples', samples)
+  check_hashable('perturbation', perturbation)
   check_chunk(chunk)
   options = _Options(perturbation, score, samples, chunk)
   given = params, x, target, maps, key

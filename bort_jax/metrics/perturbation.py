@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from bort_jax.metrics import conventions as conv
-from bort_jax.metrics.checks import ApplyFn
+from bort_jax.metrics.checks import ApplyFn, undefined_if_not_finite
 from bort_jax.metrics.chunks import over_pairs, within_memory
 from bort_jax.metrics.plan import Plan, make_plan
 from bort_jax.metrics.ranking import pixel_ranks
@@ -248,7 +248,6 @@ def _measured(apply_fn, plan: Plan, params, x, target, maps, base) -> _Measured:
   if plan.score == 'logit_ratio':
     whole = scores[:, :1] if plan.direction == 'deletion' else scores[:, -1:]
     scores = jnp.where(whole == 0, jnp.nan, scores / whole)
-  finite = jnp.all(jnp.isfinite(maps), axis=(1, 2, 3))
-  scores = jnp.where(finite[:, None], scores, jnp.nan)
+  scores = undefined_if_not_finite(scores, maps)
   fractions = jnp.asarray(plan.fractions, scores.dtype)
   return _Measured(fractions, scores, conv.true_area(scores, fractions))

@@ -88,8 +88,6 @@ def _counts(
   width: int,
 ) -> tuple[int, ...]:
   pixels = height * width
-  if pixels == 0:
-    raise MetricError(f'x has no pixels: {height}×{width}.')
   if steps is not None and pixels_per_step is not None:
     raise MetricError('Give steps or pixels_per_step, not both.')
   if steps is not None:

@@ -10,8 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from bort_jax.inversion.invert import check_hashable
-from bort_jax.metrics.checks import ApplyFn, checked_case, rows_of
+from bort_jax.metrics.checks import (
+  ApplyFn,
+  check_hashable,
+  checked_case,
+  rows_of,
+)
 from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
 from bort_jax.metrics.correlation import spearman
 from bort_jax.metrics.errors import MetricError
@@ -111,7 +115,7 @@ def parameter_randomization(
     <https://arxiv.org/abs/1810.03292>`_, 2018
   """
   x, target = checked_case(apply_fn, params, x, target)
-  check_hashable(method)
+  check_hashable('method', method)
   check_chunk(chunk)
   check_window(window)
   new = _drawn(reinitialized, params, key)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bort_jax.metrics.checks import rows_of, wide
 from bort_jax.metrics.correlation import pearson
 from bort_jax.metrics.errors import MetricError
 from bort_jax.metrics.ssim import WINDOW, check_window, fits, ssim
@@ -85,6 +86,5 @@ def _likeness(x, reconstruction, data_range, window: int) -> jax.Array:
 
 def _rows(pictures: jax.Array) -> jax.Array:
   """(N, numbers) of float32 at least: differences of uint8 would wrap."""
-  pictures = jnp.asarray(pictures)
-  rows = pictures.reshape(len(pictures), -1)
-  return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+  rows = rows_of(jnp.asarray(pictures))
+  return rows.astype(wide(rows.dtype))

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from bort_jax.inversion.invert import check_hashable
 from bort_jax.metrics.checks import (
   ApplyFn,
   check_count,
+  check_hashable,
   checked_attribution,
   checked_case,
   rows_of,
@@ -90,7 +90,7 @@ def max_sensitivity(
     <https://arxiv.org/abs/1901.09392>`_, 2019, definition 3.1
   """
   x, target = checked_case(apply_fn, params, x, target)
-  check_hashable(method)
+  check_hashable('method', method)
   check_number('radius', radius, positive=True)
   check_count('samples', samples)
   check_chunk(chunk)

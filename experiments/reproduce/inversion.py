@@ -89,8 +89,8 @@ def write(
 ) -> None:
   """Writes table.md and results.json."""
   lines = [
-    '| network | raw error | scale-fitted error | correlation |',
-    '| --- | ---: | ---: | ---: |',
+    '| network | raw error | scale-fitted error | correlation | SSIM |',
+    '| --- | ---: | ---: | ---: | ---: |',
   ]
   for name, error in errors.items():
     cells = [f'{np.mean(e):.3g} ± {np.std(e):.2g}' for e in error]
@@ -111,7 +111,7 @@ def write(
     'config': dataclasses.asdict(config),
     'errors': {
       name.replace('\n', ' '): {
-        field: [round(float(v), 5) for v in values]
+        field: [_rounded(v) for v in values]
         for field, values in error._asdict().items()
       }
       for name, error in errors.items()
@@ -120,6 +120,11 @@ def write(
   text = json.dumps(numbers, indent=1, default=str)
   (folder / 'results.json').write_text(text + '\n')
   print('\n'.join(lines))
+
+
+def _rounded(value: np.ndarray) -> float | None:
+  """None where it is not defined: JSON has no NaN."""
+  return None if np.isnan(value) else round(float(value), 5)
 
 
 if __name__ == '__main__':
