@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import logging
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Literal
@@ -23,6 +24,7 @@ from rich.table import Table
 from bort_jax import plots, spectrum
 from bort_jax.configs import config_names, load_config
 from bort_jax.distributed import Processes, start_processes
+from bort_jax.report.command import explain_command
 from bort_jax.train import TrainConfig, train
 from bort_jax.train.comparison import CONTROL, Comparison, Listener, Start
 from bort_jax.train.errors import PreemptedError, RunError
@@ -46,6 +48,7 @@ def run(args: Sequence[str] | None = None) -> None:
     app.command(name='train')(_train_command(default))
     app.command(name='evaluate')(evaluate_command)
     app.command(name='compare')(compare_command)
+    app.command(name='explain')(explain_command)
     app.command(name='prepare')(prepare_command)
     app.cli(args=args, prog='bort-jax')
   except PreemptedError as error:
@@ -107,6 +110,8 @@ def _train_command(default: TrainConfig):
       figure.savefig(figures / f'{name}.png', dpi=150)
     console.print(comparison_table(comparison))
     console.print(f'Figures are in {figures}.')
+    command = shlex.join(['bort-jax', 'explain', str(comparison.run_dir)])
+    console.print(f'What the networks look at: {command}', soft_wrap=True)
 
   train_command.__doc__ = (
     'Train a network, by default with and without Bort.\n\n'

@@ -63,9 +63,13 @@ class Certificate(NamedTuple):
   margin: jax.Array  # (N,) largest output less the second; NaN if not (N, K)
   radius: jax.Array  # (N,) no change of x of a smaller 2-norm alters it
 
+  def rows(self) -> list[tuple[str, ...]]:
+    """The headings, and what each segment has to say under them."""
+    return [_HEADINGS, *(_row(segment) for segment in self.segments)]
+
   def table(self) -> str:
     """One line for each segment, as text."""
-    rows = [_HEADINGS, *(_row(segment) for segment in self.segments)]
+    rows = self.rows()
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return '\n'.join(
       '  '.join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()

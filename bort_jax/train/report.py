@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -13,12 +13,13 @@ from bort_jax.train.comparison import network_of
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
 from bort_jax.train.kernels import largest_error
-from bort_jax.train.loop import Trainer, evaluated, make_evaluate
+from bort_jax.train.loop import Evaluate, Trainer, evaluated, make_evaluate
 from bort_jax.train.metrics import Epoch, Step, read_metrics, read_paces
+from bort_jax.train.network import Network
 from bort_jax.train.optimizer import make_optimizer
 from bort_jax.train.parallel import make_parallel
 from bort_jax.train.run_dir import read_config
-from bort_jax.train.source import make_source
+from bort_jax.train.source import Source, make_source
 
 
 class Evaluation(NamedTuple):
@@ -55,6 +56,58 @@ class History(NamedTuple):
     return max(k.orthogonality_error for k in measured[-1].values())
 
 
+class Restored(NamedTuple):
+  """The networks of a run, as its checkpoints have them."""
+
+  config: TrainConfig  # of the run, on this machine
+  source: Source
+  network: Network
+  evaluate: Evaluate
+  steps: dict[str, int]  # of each network's checkpoint
+  weights: dict[str, tuple[Any, Any]]  # parameters and statistics of each
+
+
+def restore_run(
+  config: TrainConfig, which: Literal['latest', 'best'] = 'latest'
+) -> Restored:
+  """The networks of a run, from their checkpoints.
+
+  Args:
+    config: the settings of the run, as
+      :func:`bort_jax.train.run_dir.read_config` gives them.
+    which: the newest checkpoint, or that of the highest test accuracy.
+
+  Returns:
+    Every network of the run that has a checkpoint, and what evaluates it.
+
+  Raises:
+    RunError: if there is no checkpoint, or it cannot be used.
+  """
+  config = _on_this_machine(config)
+  assert config.run_dir is not None
+  parallel, source = make_parallel(config), make_source(config)
+  network = network_of(config, source, parallel)
+  evaluate = make_evaluate(network, source, parallel)
+  num_steps = config.num_epochs * source.steps_per_epoch
+  steps, weights = {}, {}
+  for name, constrained in config.networks.items():
+    directory = config.run_dir / 'checkpoints' / name
+    if not directory.is_dir():
+      continue
+    tx = make_optimizer(config, num_steps, constrained)
+    trainer = Trainer(
+      name, network, tx, source, parallel, evaluate, config, config.run_dir
+    )
+    with Checkpoints(directory, config.keep) as checkpoints:
+      step = checkpoints.best() if which == 'best' else None
+      state = checkpoints.restore(trainer.abstract_state(), trainer.facts, step)
+    if state is not None:
+      steps[name], weights[name] = int(state.step), evaluated(state)
+  if not weights:
+    raise RunError(f'The run in {config.run_dir} has no checkpoint.')
+  return Restored(config, source, network, evaluate, steps, weights)
+
+
 def evaluate_run(
   config: TrainConfig, which: Literal['latest', 'best'] = 'latest'
 ) -> list[Evaluation]:
@@ -71,33 +124,16 @@ def evaluate_run(
   Raises:
     RunError: if there is no checkpoint, or it cannot be used.
   """
-  config = _on_this_machine(config)
-  assert config.run_dir is not None
-  parallel, source = make_parallel(config), make_source(config)
-  network = network_of(config, source, parallel)
-  evaluate = make_evaluate(network, source, parallel)
-  num_steps = config.num_epochs * source.steps_per_epoch
-  found = []
-  for name, constrained in config.networks.items():
-    directory = config.run_dir / 'checkpoints' / name
-    if not directory.is_dir():
-      continue
-    tx = make_optimizer(config, num_steps, constrained)
-    trainer = Trainer(
-      name, network, tx, source, parallel, evaluate, config, config.run_dir
+  run = restore_run(config, which)
+  return [
+    Evaluation(
+      name,
+      run.steps[name],
+      *run.evaluate(params, stats),
+      largest_error(params, run.config.amplitude),
     )
-    with Checkpoints(directory, config.keep) as checkpoints:
-      step = checkpoints.best() if which == 'best' else None
-      state = checkpoints.restore(trainer.abstract_state(), trainer.facts, step)
-    if state is None:
-      continue
-    params, stats = evaluated(state)
-    loss, accuracy = evaluate(params, stats)
-    worst = largest_error(params, config.amplitude)
-    found.append(Evaluation(name, int(state.step), loss, accuracy, worst))
-  if not found:
-    raise RunError(f'The run in {config.run_dir} has no checkpoint.')
-  return found
+    for name, (params, stats) in run.weights.items()
+  ]
 
 
 def _on_this_machine(config: TrainConfig) -> TrainConfig:

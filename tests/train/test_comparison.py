@@ -245,6 +245,7 @@ def test_command_line_end_to_end(tmp_path, capsys, monkeypatch):
   out = capsys.readouterr().out
   for text in ('Bort', 'AdamW', 'untrained', 'orthogonality', 'Figures are in'):
     assert text in out
+  assert f'bort-jax explain {path}\n' in out
   figures = {p.name: p.stat().st_size for p in (path / 'figures').iterdir()}
   assert set(figures) == {
     'curves.png',

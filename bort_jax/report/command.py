@@ -1,0 +1,45 @@
+"""The command ``bort-jax explain``."""
+
+import pathlib
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from bort_jax.report.explain import explain
+
+
+def explain_command(
+  run_dir: tyro.conf.Positional[pathlib.Path],
+  images: tuple[pathlib.Path, ...] = (),
+  output: pathlib.Path | None = None,
+  checkpoint: Literal['latest', 'best'] = 'latest',
+  num_pictures: int = 10,
+  methods: tuple[str, ...] = (),
+  data_dir: pathlib.Path | None = None,
+) -> None:
+  """Explain the networks of a run: one page to open in a browser.
+
+  Args:
+    run_dir: the run's directory.
+    images: your own pictures, PNG or JPEG of any size; they are resized, and
+      cut at their centre, to what the network takes.
+    output: where to write; by default report.html in the run's directory.
+    checkpoint: the newest one, or that of the highest test accuracy.
+    num_pictures: test pictures in the gallery.
+    methods: of attribution, such as gradient lrp grad_cam; by default all.
+    data_dir: TFDS directory, if it is no longer where the run found it.
+  """
+  console = Console()
+  with console.status('explaining') as status:
+    path = explain(
+      run_dir,
+      images=images,
+      output=output,
+      checkpoint=checkpoint,
+      num_pictures=num_pictures,
+      methods=methods,
+      data_dir=data_dir,
+      tell=status.update,
+    )
+  console.print(f'The report is in {path}.')

@@ -1,0 +1,202 @@
+"""From a run to its report."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bort_jax import plots
+from bort_jax.inversion import certificate
+from bort_jax.report import gather
+from bort_jax.report.backwards import WAYS, reconstructions
+from bort_jax.report.certify import lipschitz, statement
+from bort_jax.report.gallery import Gallery, Picture, View
+from bort_jax.report.maps import classes_shown, maps_of, shown_maps
+from bort_jax.report.measures import (
+  Case,
+  curve_figures,
+  measure,
+  measure_table,
+)
+from bort_jax.report.methods import Method, choose_methods
+from bort_jax.report.page import Content, render
+from bort_jax.report.pictures import PROTOCOL_MARGIN, read_pictures
+from bort_jax.report.run import run_drawings, run_table, settings_of, summary_of
+from bort_jax.report.shown import Shown, attempt
+from bort_jax.report.subject import Subject, fresh_parameters, make_subject
+from bort_jax.report.write import check_place, write_whole
+from bort_jax.train.config import TrainConfig
+from bort_jax.train.errors import RunError
+from bort_jax.train.report import Restored, restore_run
+from bort_jax.train.run_dir import read_config
+from bort_jax.train.step import to_unit_range
+
+_MEASURED = 24  # test pictures
+_BACKGROUND = 64
+_CERTIFIED = 10
+
+
+def explain(
+  run_dir: pathlib.Path,
+  *,
+  images: Sequence[pathlib.Path] = (),
+  output: pathlib.Path | None = None,
+  checkpoint: Literal['latest', 'best'] = 'latest',
+  num_pictures: int = 10,
+  methods: Sequence[str] = (),
+  data_dir: pathlib.Path | None = None,
+  tell: Callable[[str], None] = lambda text: None,
+) -> pathlib.Path:
+  """Writes the report of a run: one page that needs no other file.
+
+  Args:
+    run_dir: the run's directory.
+    images: the user's own pictures, which stand first in the gallery; see
+      :func:`bort_jax.report.read_pictures`.
+    output: where to write; by default ``report.html`` in the run's directory.
+    checkpoint: the newest one, or that of the highest test accuracy.
+    num_pictures: test pictures in the gallery, of all classes in turn.
+    methods: which ones, by the names of their functions; by default all.
+    data_dir: TFDS directory, if it is no longer where the run found it.
+    tell: hears what is being done.
+
+  Returns:
+    Where the page is. It is there as a whole or not at all.
+
+  Raises:
+    RunError: if there is no run or checkpoint, a picture cannot be read, there
+      is no such method, no picture is asked for, or the page cannot be written.
+  """
+  config = read_config(run_dir)
+  if data_dir is not None:
+    config = dataclasses.replace(config, data_dir=data_dir)
+  chosen = choose_methods(tuple(methods))
+  output = output or run_dir / 'report.html'
+  check_place(output)
+  if num_pictures < 0 or num_pictures + len(images) == 0:
+    raise RunError(
+      f'A report needs pictures: num_pictures is {num_pictures}, and there are'
+      f' {len(images)} images.'
+    )
+  tell('restoring the networks')
+  run = restore_run(config, checkpoint)
+  own = read_pictures(
+    images,
+    run.source.image_shape,
+    margin=0.0 if config.image_size is None else PROTOCOL_MARGIN,
+  )
+  content = _content(run, chosen, _Own(images, own), num_pictures, tell)
+  write_whole(output, render(content))
+  return output
+
+
+class _Own(NamedTuple):
+  """The user's pictures."""
+
+  paths: Sequence[pathlib.Path]
+  pixels: np.ndarray
+
+
+def _content(
+  run: Restored,
+  methods: Sequence[Method],
+  own: _Own,
+  num_pictures: int,
+  tell: Callable[[str], None],
+) -> Content:
+  test = gather.first_test_pictures(run.source)
+  pictures = _pictures(own, test, num_pictures)
+  x = to_unit_range(np.stack([one.pixels for one in pictures]))
+  subject = make_subject(
+    run.network,
+    next(iter(run.weights.values())),
+    to_unit_range(test.pixels[-_BACKGROUND:]),
+  )
+  labels = {
+    name: plots.label_of(name, run.config.constraint) for name in run.weights
+  }
+  judged = to_unit_range(test.pixels[:_MEASURED])
+  forgotten = fresh_parameters(run)
+  views, curves, measured, statements = {}, {}, {}, []
+  for name, weights in run.weights.items():
+    label = labels[name]
+    tell(f'{label}: certificate')
+    certain = attempt(certificate, subject.logits, weights, x[:_CERTIFIED])
+    statements.append(statement(label, certain))
+    tell(f'{label}: maps and reconstructions')
+    views[name] = _views(methods, subject, weights, pictures, x)
+    tell(f'{label}: metrics')
+    target = jnp.argmax(subject.logits(weights, judged), axis=1)
+    case = Case(subject, weights, forgotten, judged, target, lipschitz(certain))
+    measured[label] = measure(methods, case)
+    curves[name] = curve_figures(methods, measured[label])
+  names = gather.class_names(run.config, run.source.num_classes)
+  return Content(
+    f'Report of {_name_of(run.config)}',
+    summary_of(run),
+    settings_of(run.config),
+    run_table(run),
+    run_drawings(run.config),
+    Gallery(pictures, labels, methods, names, views, curves),
+    measure_table(methods, measured, len(judged)),
+    statements,
+  )
+
+
+def _name_of(config: TrainConfig) -> str:
+  assert config.run_dir is not None
+  return config.run_dir.resolve().name
+
+
+def _pictures(
+  own: _Own, test: gather.TestPictures, count: int
+) -> list[Picture]:
+  return [
+    *(
+      Picture(path.name, None, pixels)
+      for path, pixels in zip(own.paths, own.pixels, strict=True)
+    ),
+    *(
+      Picture(f'test {i}', int(test.labels[i]), test.pixels[i])
+      for i in gather.spread(test.labels, count)
+    ),
+  ]
+
+
+def _views(
+  methods: Sequence[Method],
+  subject: Subject,
+  weights: Any,
+  pictures: Sequence[Picture],
+  x: jax.Array,
+) -> list[View]:
+  """What a network makes of each picture."""
+  logits = np.asarray(subject.logits(weights, x), np.float64)
+  probabilities = np.asarray(jax.nn.softmax(logits, axis=1), np.float64)
+  labels = np.array([-1 if p.label is None else p.label for p in pictures])
+  classes = classes_shown(probabilities, labels)
+  shown = {m.name: m for m in (*methods, *choose_methods(('backtrack',)))}
+  maps = {
+    name: shown_maps(maps_of(m, subject, weights, x, classes), m.kind)
+    for name, m in shown.items()
+  }
+  back = {way.name: reconstructions(way, subject, weights, x) for way in WAYS}
+  return [
+    View(
+      classes[i].tolist(),
+      np.round(probabilities[i, classes[i]], 6).tolist(),
+      int(probabilities[i].argmax()),
+      {name: _at(shown, i) for name, shown in maps.items()},
+      {name: _at(shown, i) for name, shown in back.items()},
+    )
+    for i in range(len(pictures))
+  ]
+
+
+def _at(shown: list[Shown], i: int) -> Shown:
+  """That of a picture; a reason is the same for all."""
+  return shown[i if len(shown) > 1 else 0]

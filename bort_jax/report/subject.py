@@ -1,0 +1,94 @@
+"""The networks of a run as the functions that explanations take."""
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bort_jax.train.network import Network, make_model, make_network
+from bort_jax.train.report import Restored
+
+_AT_ONCE = 2**20  # numbers of pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Logits:
+  """A network as ``apply_fn(weights, x)``; equal ones are compiled once."""
+
+  network: Network
+
+  def __call__(self, weights: Any, x: jax.Array) -> jax.Array:
+    """Logits (N, classes) of pictures, as float32 at least."""
+    params, stats = weights
+    logits = self.network.apply(params, stats, x)
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+  """All outputs that a network names, as ``apply_fn(weights, x)``."""
+
+  network: Network
+
+  def __call__(self, weights: Any, x: jax.Array) -> dict[str, jax.Array]:
+    """Each layer's output by its name, ``logits`` last."""
+    model: Any = self.network.merge(*weights)
+    return model.intermediates(x)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+  """What is explained; the same for all networks of a run but their weights."""
+
+  logits: Logits
+  outputs: Outputs
+  feature_map: str | None  # last named output (N, h, w, channels)
+  features: str | None  # the same, or the last tokens (N, T, width)
+  background: jax.Array  # (M, H, W, C) other pictures
+
+  @property
+  def chunk(self) -> int:
+    """Pictures that go through the network at once: many if they are small."""
+    size = math.prod(self.background.shape[1:])
+    return min(max(_AT_ONCE // size, 8), 512)
+
+
+def make_subject(
+  network: Network, weights: Any, background: jax.Array
+) -> Subject:
+  """Finds out which layers a network names.
+
+  Args:
+    network: the network.
+    weights: its parameters and statistics.
+    background: (M, H, W, C) pictures that stand for the data.
+
+  Returns:
+    The subject. A layer that is not there is None.
+  """
+  outputs = Outputs(network)
+  order: list[str] = []  # which a mapping that JAX returns has lost
+
+  def recorded(weights: Any, x: jax.Array) -> dict[str, jax.Array]:
+    found = outputs(weights, x)
+    order.extend(found)
+    return found
+
+  shapes = jax.eval_shape(recorded, weights, background)
+  last = lambda *ranks: next(
+    (name for name in reversed(order) if shapes[name].ndim in ranks), None
+  )
+  return Subject(
+    Logits(network), outputs, last(4), last(4) or last(3), background
+  )
+
+
+def fresh_parameters(run: Restored) -> Any:
+  """Parameters by the network's own initializers, of another seed."""
+  config = dataclasses.replace(run.config, seed=run.config.seed + 1)
+  source = run.source
+  make = partial(make_model, config, source.image_shape, source.num_classes)
+  return make_network(make).init()[0]

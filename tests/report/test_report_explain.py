@@ -1,0 +1,149 @@
+"""From a run to its page, by the command."""
+
+import base64
+import html
+import io
+import json
+import pathlib
+import re
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from bort_jax import attribution, cli
+from bort_jax.report import explain, methods
+from bort_jax.report.write import write_whole
+from bort_jax.train import TrainConfig, load_dataset, train
+from bort_jax.train.errors import RunError
+
+METHODS = ('gradient', 'grad_cam')
+HOSTILE = '<img src=x onerror=alert(1)>.png'
+
+
+def data_of(path):
+  text = re.search(r'id="data">(.*?)</script>', path.read_text(), re.DOTALL)
+  assert text is not None
+  return json.loads(text[1])
+
+
+@pytest.fixture(scope='module')
+def run_dir(tmp_path_factory):
+  path = tmp_path_factory.mktemp('runs') / 'tiny'
+  train(TrainConfig(run_dir=path, model='patch_net', epochs=1, batch_size=256))
+  return path
+
+
+@pytest.fixture(scope='module')
+def own_picture(tmp_path_factory):
+  path = tmp_path_factory.mktemp('own') / HOSTILE
+  PIL.Image.new('RGB', (40, 30), 'white').save(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def report(run_dir, own_picture):
+  """What the command writes of the run, with a picture of the user's."""
+  args = ['explain', str(run_dir), '--images', str(own_picture)]
+  cli.main([*args, '--num-pictures', '3', '--methods', *METHODS])
+  return run_dir / 'report.html'
+
+
+def test_the_page_tells_of_the_run(report):
+  text = report.read_text()
+  assert '<title>Report of tiny</title>' in text
+  for label in ('Bort', 'AdamW', 'untrained (control)', 'random map'):
+    assert label in text
+  assert 'patch_net on digits: pictures of 8×8×1, 10 classes' in text
+  accuracy = json.loads((report.parent / 'results.json').read_text())
+  assert f'{accuracy[0]["test_accuracy"]:.2%}' in text
+  assert 'stretches no difference' in text  # of the certificate
+  assert html.escape(HOSTILE) in text
+  assert HOSTILE not in text
+
+
+def test_every_choice_has_something_to_show(report):
+  data = data_of(report)
+  assert [p['name'] for p in data['pictures']][0] == HOSTILE
+  assert [p['label'] for p in data['pictures']] == [None, 0, 1, 2]
+  assert [n['name'] for n in data['networks']] == ['bort', 'adamw']
+  assert [m['name'] for m in data['methods']] == list(METHODS)
+  for views in data['views'].values():
+    assert len(views) == 4
+    for view in views:
+      assert sorted(view['classes']) == list(range(10))
+      assert view['probabilities'] == sorted(view['probabilities'])[::-1]
+      assert sum(view['probabilities']) == pytest.approx(1, abs=1e-4)
+      for name in (*METHODS, 'backtrack'):
+        assert len(view['maps'][name]['png']) == 10
+      for way in data['ways']:
+        assert view['reconstructions'][way['name']]['png']
+  for curves in data['curves'].values():
+    assert all(curves[name]['png'] for name in METHODS)
+
+
+def test_pictures_are_what_the_networks_saw(report):
+  data = data_of(report)
+  test = load_dataset('digits').test_images
+  picture = data['pictures'][1]
+  pixels = np.asarray(
+    PIL.Image.open(io.BytesIO(base64.b64decode(picture['png'])))
+  )
+  number = int(picture['name'].removeprefix('test '))
+  np.testing.assert_array_equal(pixels, test[number, :, :, 0])
+
+
+def test_a_bad_picture_leaves_the_report_as_it_was(run_dir, report, tmp_path):
+  before, files = report.read_bytes(), sorted(run_dir.iterdir())
+  bad = tmp_path / 'bad.png'
+  bad.write_bytes(b'nothing')
+  with pytest.raises(SystemExit) as caught:
+    cli.main(['explain', str(run_dir), '--images', str(bad)])
+  assert str(bad) in str(caught.value)
+  assert report.read_bytes() == before
+  assert sorted(run_dir.iterdir()) == files
+
+
+def test_a_page_that_cannot_be_written_leaves_what_was_there(
+  tmp_path, monkeypatch
+):
+  def fail(*args):
+    raise OSError(28, 'No space left on device')
+
+  page = tmp_path / 'page.html'
+  write_whole(page, 'old')
+  monkeypatch.setattr(pathlib.Path, 'replace', fail)
+  with pytest.raises(OSError, match='No space'):
+    write_whole(page, 'new')
+  assert list(tmp_path.iterdir()) == [page]
+  assert page.read_text() == 'old'
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'methods': ('gradient', 'gradeint')}, "no method 'gradeint'; there are"),
+    ({'num_pictures': 0}, 'needs pictures'),
+    ({'num_pictures': -1}, 'needs pictures'),
+    ({'output': pathlib.Path('missing/page.html')}, 'is in no directory'),
+    ({'output': pathlib.Path('.')}, 'is a directory'),
+  ],
+)
+def test_bad_settings_are_refused_at_once(run_dir, options, message):
+  start = time.monotonic()
+  with pytest.raises(RunError, match=message):
+    explain(run_dir, **options)
+  assert time.monotonic() - start < 5
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+  with pytest.raises(RunError, match='not the directory of a run'):
+    explain(tmp_path)
+
+
+def test_all_methods_of_the_library_are_shown():
+  known = {method.name for method in methods.METHODS}
+  assert set(attribution.METHODS) <= known
+  kinds = {method.kind for method in methods.METHODS}
+  assert kinds == {'signed', 'absolute'}
