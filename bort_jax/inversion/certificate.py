@@ -49,7 +49,9 @@ class SegmentCertificate:
   """() share of the energy of white noise that does not come back, at least:
   by shapes alone."""
   lost_energy: jax.Array
-  """(N,) share of the energy of what x brings about here that does not."""
+  """(N,) of what x brings about here, the squared error of what comes back over
+  its energy: the share that is lost where undoing is a projection, and more
+  than 1 where it adds something else."""
 
 
 class Certificate(NamedTuple):
@@ -58,7 +60,7 @@ class Certificate(NamedTuple):
   segments: tuple[SegmentCertificate, ...]
   upper: jax.Array  # () Lipschitz constant of the whole network
   lower: jax.Array  # () of which this much is reached near x
-  lost_energy: jax.Array  # (N,) of x, through all segments
+  lost_energy: jax.Array  # (N,) of x, through all segments, may exceed 1
   prediction: jax.Array  # (N,) int, the largest output; −1 if not (N, K)
   margin: jax.Array  # (N,) largest output less the second; NaN if not (N, K)
   radius: jax.Array  # (N,) no change of x of a smaller 2-norm alters it
