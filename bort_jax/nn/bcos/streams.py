@@ -169,7 +169,8 @@ def _run(
 def _read(env: dict[core.Var, Any], atom: Any) -> Any:
   """The value of a variable or of a number in the program."""
   if isinstance(atom, core.Literal):  # halves are lost where it is bound as is
-    return np.asarray(atom.val, atom.aval.dtype)
+    aval: Any = atom.aval
+    return np.asarray(atom.val, aval.dtype)
   return env[atom]
 
 
