@@ -18,7 +18,7 @@ from bort_jax.nn.residual import (
 
 StemKind: TypeAlias = Literal['imagenet', 'small']
 
-_DEPTHS = {
+DEPTHS = {
   18: (BasicBlock, (2, 2, 2, 2)),
   34: (BasicBlock, (3, 4, 6, 3)),
   50: (Bottleneck, (3, 4, 6, 3)),
@@ -207,16 +207,16 @@ class ResNet(ResidualNetwork):
     axis_name: str | None = None,
     rngs: nnx.Rngs,
   ):
-    if depth not in _DEPTHS:
+    if depth not in DEPTHS:
       raise ValueError(
-        f'depth must be one of {", ".join(map(str, _DEPTHS))}, got {depth!r}.'
+        f'depth must be one of {", ".join(map(str, DEPTHS))}, got {depth!r}.'
         ' Depths 6n + 2 for small pictures are CifarResNet.'
       )
     if stem not in (None, 'imagenet', 'small'):
       raise ValueError(
         f"stem must be 'imagenet', 'small' or None, got {stem!r}."
       )
-    block, counts = _DEPTHS[depth]
+    block, counts = DEPTHS[depth]
     super().__init__(
       image_shape,
       num_classes,

@@ -23,17 +23,27 @@ one-dimensional convolutions want its ``axis=(0, 1)``.
 
 from bort_jax.nn.bcos.attention import BcosAttention as BcosAttention
 from bort_jax.nn.bcos.conv import BcosConv as BcosConv
+from bort_jax.nn.bcos.convnext import BcosConvNeXt as BcosConvNeXt
 from bort_jax.nn.bcos.dense import BcosDense as BcosDense
+from bort_jax.nn.bcos.densenet import BcosDenseNet as BcosDenseNet
 from bort_jax.nn.bcos.encoding import AddInverse as AddInverse
 from bort_jax.nn.bcos.encoding import add_inverse as add_inverse
 from bort_jax.nn.bcos.explain import Explanation as Explanation
 from bort_jax.nn.bcos.explain import explain as explain
 from bort_jax.nn.bcos.explain import explain_all as explain_all
+from bort_jax.nn.bcos.from_torch import from_torch as from_torch
+from bort_jax.nn.bcos.inception import BcosInceptionV3 as BcosInceptionV3
+from bort_jax.nn.bcos.layers import BcosSettings as BcosSettings
 from bort_jax.nn.bcos.logit_layer import LogitLayer as LogitLayer
 from bort_jax.nn.bcos.losses import uniform_off_bce as uniform_off_bce
 from bort_jax.nn.bcos.norm import Norm as Norm
 from bort_jax.nn.bcos.picture import explanation_picture as explanation_picture
+from bort_jax.nn.bcos.resnet import BcosCifarResNet as BcosCifarResNet
+from bort_jax.nn.bcos.resnet import BcosResidualNetwork as BcosResidualNetwork
+from bort_jax.nn.bcos.resnet import BcosResNet as BcosResNet
 from bort_jax.nn.bcos.streams import TwoStreams as TwoStreams
 from bort_jax.nn.bcos.streams import dynamic as dynamic
 from bort_jax.nn.bcos.streams import two_streams as two_streams
 from bort_jax.nn.bcos.transform import published_scale as published_scale
+from bort_jax.nn.bcos.vgg import BcosVGG11 as BcosVGG11
+from bort_jax.nn.bcos.vit import BcosViT as BcosViT
