@@ -22,6 +22,7 @@ one-dimensional convolutions want its ``axis=(0, 1)``.
 """
 
 from bort_jax.nn.bcos.attention import BcosAttention as BcosAttention
+from bort_jax.nn.bcos.bcosify import bcosify as bcosify
 from bort_jax.nn.bcos.conv import BcosConv as BcosConv
 from bort_jax.nn.bcos.convnext import BcosConvNeXt as BcosConvNeXt
 from bort_jax.nn.bcos.dense import BcosDense as BcosDense

@@ -1,12 +1,15 @@
 """Self-attention whose weights are dynamic."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from bort_jax.nn.bcos.streams import dynamic
+from bort_jax.nn.bcos.transform import wide
 
 
 class BcosAttention(nnx.Module):
@@ -60,11 +63,13 @@ class BcosAttention(nnx.Module):
     self.out = dense(width, width)
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Tokens (N, T, width) to the same, with the softmax in float32."""
+    """Tokens (N, T, width) to the same; the softmax is float32 or wider."""
     heads = (*x.shape[:-1], self.num_heads, -1)
-    mixed = jax.nn.dot_product_attention(
-      dynamic(self.query(x)).reshape(heads),
-      dynamic(self.key(x)).reshape(heads),
-      self.value(x).reshape(heads),
-    )
+    query = dynamic(self.query(x)).reshape(heads)
+    key = dynamic(self.key(x)).reshape(heads)
+    value = self.value(x).reshape(heads)
+    # Not jax.nn.dot_product_attention: its softmax is float32 in float64 too.
+    logits = wide(jnp.einsum('nqhd,nkhd->nhqk', query, key))
+    weights = jax.nn.softmax(logits / math.sqrt(query.shape[-1]))
+    mixed = jnp.einsum('nhqk,nkhd->nqhd', weights.astype(x.dtype), value)
     return self.out(mixed.reshape(x.shape))

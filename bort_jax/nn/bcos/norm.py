@@ -100,7 +100,7 @@ class Norm(nnx.Module):
     self.kind, self.centered = kind, centered
     self.momentum, self.epsilon = momentum, epsilon
     self.axis_name, self.dtype = axis_name, dtype
-    self.use_running_average = False
+    self.use_running_average: bool = False
     size = 1 if kind == 'all' else features
     draw = lambda init: nnx.Param(init(rngs.params(), (size,), param_dtype))
     ones = nnx.initializers.ones_init()

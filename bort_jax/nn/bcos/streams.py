@@ -1,20 +1,26 @@
 """What is dynamic in a network, and the network with that held.
 
 A B-cos network is linear in its input but for some numbers computed from the
-input: the scales of B-cos layers, the units that MaxOut picks, the variances of
-norms, the queries and keys of attention. The layers name these numbers with
-:func:`dynamic`, which changes no value and no derivative. :func:`two_streams`
-is a transformation of functions, as ``jax.grad`` is one: it reads the
-operations of a network, runs them once on x and keeps what is named, and gives
-the affine function that runs them again on another input with those numbers in
-their places. So a network is written once; there is no mode to switch, nothing
-to detach and nothing to restore; and since what is kept are ordinary values of
-x and the parameters, everything can be differentiated, through the dynamic
-numbers too. (With ``stop_gradient`` in their place, the gradient of an
-explanation with respect to parameters would miss that part and be wrong.)
+input: the scales of B-cos layers, the variances of norms, the queries and keys
+of attention. The layers name these numbers with :func:`dynamic`, which changes
+no value and no derivative. :func:`two_streams` is a transformation of
+functions, as ``jax.grad`` is one: it reads the operations of a network, runs
+them once on x, and gives the affine function that runs them again on another
+input, with every number that is named as it was at x. So a network is written
+once; there is no mode to switch, nothing to detach and nothing to restore; and
+since what is held are ordinary values of x and the parameters, everything can
+be differentiated, through the dynamic numbers too. (With ``stop_gradient`` in
+their place, the gradient of an explanation with respect to parameters would
+miss that part and be wrong.)
+
+What chooses among inputs is held without a name: comparisons and other results
+that are not floats, such as the unit that MaxOut picks; and maxima, minima and
+ReLUs, which are taken as the linear functions that they are around x. So
+networks that are linear by pieces have an exact affine form too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -115,101 +121,216 @@ def two_streams(
     True
   """
   closed, shape = jax.make_jaxpr(apply_fn, return_shape=True)(params, x)
-  structure = jax.tree.structure(shape)
-  leaves = jax.tree.leaves(params)
-  seen: dict[str, list[jax.Array]] = {name: [] for name in _NAMES}
-
-  def keep(name: str, value: jax.Array) -> jax.Array:
-    seen[name].append(value)
-    return value
-
-  run = lambda x, visit: jax.tree.unflatten(
-    structure, _run(closed.jaxpr, closed.consts, [*leaves, x], visit)
-  )
-  output = run(x, keep)
-  if len(seen[_ENCODED]) > 1:
+  tape = _Tape()
+  args = [tape.node(leaf) for leaf in (*jax.tree.leaves(params), x)]
+  outs = tape.run(closed.jaxpr, closed.consts, args)
+  if len(tape.encoded) > 1:
     raise ValueError(
-      f'{len(seen[_ENCODED])} inputs are encoded in apply_fn, so it is not a'
+      f'{len(tape.encoded)} inputs are encoded in apply_fn, so it is not a'
       ' function of one: encode once, before everything else.'
     )
+  (start,) = tape.encoded or args[-1:]
+  steps = tape.needed(outs)
+  structure = jax.tree.structure(shape)
 
   def linear(v: jax.Array) -> Any:
-    held = iter(seen[_DYNAMIC])
-    put = {_DYNAMIC: lambda _: next(held), _ENCODED: lambda _: v}
-    visit = lambda name, value: put.get(name, lambda value: value)(value)
-    return run(x if seen[_ENCODED] else v, visit)
+    return jax.tree.unflatten(structure, tape.replay(steps, start, v, outs))
 
-  start = (seen[_ENCODED] or [x])[0]
-  return TwoStreams(output, start, sum(seen[_LOGIT_BIAS]), linear)
+  return TwoStreams(
+    output=jax.tree.unflatten(structure, [tape.values[n] for n in outs]),
+    encoded=tape.values[start],
+    logit_bias=sum(tape.logit_biases),
+    linear=linear,
+  )
 
 
 # Calls that only wrap other operations.
-_CALLS = (
-  'jit',
-  'closed_call',  # up to JAX 0.11
-  'custom_jvp_call',
-  'custom_vjp_call',
-  'remat2',
+_CALLS = ('jit', 'closed_call', 'remat2')
+# Calls with a derivative of their own.
+_CUSTOM = ('custom_jvp_call', 'custom_vjp_call')
+_CHOICES = (
+  'max',
+  'min',
+  'abs',
+  'clamp',
+  'reduce_max',
+  'reduce_min',
+  'reduce_window_max',
+  'reduce_window_min',
 )
-_Visit = Callable[[str, jax.Array], jax.Array]
+_COMPARISONS = ('lt', 'le', 'gt', 'ge', 'eq', 'ne', 'select_n')
+_SCALINGS = ('mul', 'broadcast_in_dim', 'convert_element_type', 'jit')
 
 
-def _run(
-  jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], visit: _Visit
-) -> list[Any]:
-  """The outputs, where ``visit(name, value)`` replaces each named value."""
-  names = [*jaxpr.constvars, *jaxpr.invars]
-  env = dict(zip(names, [*consts, *args], strict=True))
-  for eqn in jaxpr.eqns:
-    values = [_read(env, atom) for atom in eqn.invars]
-    env.update(zip(eqn.outvars, _step(eqn, values, visit), strict=True))
-  return [_read(env, atom) for atom in jaxpr.outvars]
+class _Step(NamedTuple):
+  """One operation, on nodes of a tape."""
+
+  function: Callable[..., Sequence[Any]]
+  chooses: bool  # whether it is replaced by its linear form
+  ins: list[int]
+  outs: list[int]
 
 
-def _read(env: dict[core.Var, Any], atom: Any) -> Any:
-  """The value of a variable or of a number in the program."""
-  if isinstance(atom, core.Literal):  # halves are lost where it is bound as is
-    aval: Any = atom.aval
-    return np.asarray(atom.val, aval.dtype)
-  return env[atom]
+class _Tape:
+  """All operations of a function in order, and what they gave at x.
+
+  A node is the place of a value. What is held has a node, but no step.
+  """
+
+  def __init__(self):
+    self.values: list[Any] = []
+    self.steps: list[_Step] = []
+    self.encoded: list[int] = []
+    self.logit_biases: list[jax.Array] = []
+
+  def node(self, value: Any) -> int:
+    """A new place with that value."""
+    self.values.append(value)
+    return len(self.values) - 1
+
+  def do(
+    self,
+    function: Callable[..., Sequence[Any]],
+    ins: list[int],
+    *,
+    chooses: bool = False,
+  ) -> list[int]:
+    """Runs an operation; its results have places."""
+    values = [self.values[n] for n in ins]
+    outs = [self.node(value) for value in function(*values)]
+    self.steps.append(_Step(function, chooses, ins, outs))
+    return outs
+
+  def run(
+    self, jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[int]
+  ) -> list[int]:
+    """The places of a program's results, of those of its arguments."""
+    names = [*jaxpr.constvars, *jaxpr.invars]
+    env = dict(zip(names, [*map(self.node, consts), *args], strict=True))
+    read = lambda atom: (
+      self.node(_literal(atom)) if isinstance(atom, core.Literal) else env[atom]
+    )
+    for eqn in jaxpr.eqns:
+      outs = self.step(eqn, [read(atom) for atom in eqn.invars])
+      env.update(zip(eqn.outvars, outs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+  def step(self, eqn: core.JaxprEqn, ins: list[int]) -> list[int]:
+    """Runs one operation of a program."""
+    name = eqn.primitive.name
+    if name == 'name' and eqn.params['name'] in _NAMES:
+      return [self.named(eqn.params['name'], self.values[ins[0]])]
+    inner = list(_inner(eqn))
+    named = any(_names_something(jaxpr) for jaxpr, _ in inner)
+    if name in _CALLS or (named and name in _CUSTOM):
+      (jaxpr, consts), *_ = inner
+      return self.run(jaxpr, consts, ins)
+    if named and name == 'scan':
+      (jaxpr, consts), *_ = inner
+      return self.unroll(eqn, jaxpr, consts, ins)
+    if named:
+      raise ValueError(
+        f'A dynamic value is named inside {name!r}, which cannot be taken'
+        ' apart: use jax.lax.scan or a Python loop, or name it outside.'
+      )
+    outs = self.do(functools.partial(_bind, eqn), ins, chooses=_chooses(eqn))
+    if not any(_is_float(v.aval) for v in eqn.outvars):
+      self.steps.pop()  # held
+    return outs
+
+  def named(self, name: str, value: jax.Array) -> int:
+    """The place of a named value."""
+    node = self.node(value)
+    if name == _ENCODED:
+      self.encoded.append(node)
+    if name == _LOGIT_BIAS:
+      self.logit_biases.append(value)
+    return node
+
+  def unroll(self, eqn, jaxpr, consts, ins: list[int]) -> list[int]:
+    """A scan, step by step."""
+    length, reverse = eqn.params['length'], eqn.params['reverse']
+    fixed, carried = eqn.params['num_consts'], eqn.params['num_carry']
+    carry, rows = ins[fixed : fixed + carried], []
+    for i in reversed(range(length)) if reverse else range(length):
+      take = lambda x, i=i: [x[i]]
+      row = [self.do(take, [n])[0] for n in ins[fixed + carried :]]
+      outs = self.run(jaxpr, consts, [*ins[:fixed], *carry, *row])
+      carry = outs[:carried]
+      rows.append(outs[carried:])
+    rows = rows[::-1] if reverse else rows
+    stack = lambda *values: [jnp.stack(values)]
+    columns = zip(*rows, strict=True)
+    return [*carry, *(self.do(stack, list(column))[0] for column in columns)]
+
+  def needed(self, outs: Collection[int]) -> list[_Step]:
+    """The steps that the results need."""
+    wanted, steps = set(outs), []
+    for step in reversed(self.steps):
+      if not wanted.isdisjoint(step.outs):
+        wanted.update(step.ins)
+        steps.append(step)
+    return steps[::-1]
+
+  def replay(
+    self, steps: Sequence[_Step], start: int, v: Any, outs: Sequence[int]
+  ) -> list[Any]:
+    """The results if ``v`` stood at the start and what is held stayed."""
+    new = {start: v}
+    for step in steps:
+      if new.keys().isdisjoint(step.ins):
+        continue
+      if step.chooses:
+        results = self.linearly(step, new)
+      else:
+        results = step.function(*(new.get(n, self.values[n]) for n in step.ins))
+      new.update(zip(step.outs, results, strict=True))
+    return [new.get(n, self.values[n]) for n in outs]
+
+  def linearly(self, step: _Step, new: dict[int, Any]) -> list[Any]:
+    """What a choice gives if it is made as it was at x."""
+    moved = [n for n in step.ins if n in new]
+    old = [self.values[n] for n in moved]
+
+    def function(*values):
+      given = dict(zip(moved, values, strict=True))
+      return step.function(*(given.get(n, self.values[n]) for n in step.ins))
+
+    change = [new[n] - self.values[n] for n in moved]
+    _, slope = jax.jvp(function, old, change)
+    return [self.values[n] + d for n, d in zip(step.outs, slope, strict=True)]
 
 
-def _step(
-  eqn: core.JaxprEqn, values: list[Any], visit: _Visit
-) -> Sequence[Any]:
+def _bind(eqn: core.JaxprEqn, *values: Any) -> Sequence[Any]:
   """The results of one operation."""
-  primitive = eqn.primitive
-  if primitive.name == 'name' and eqn.params['name'] in _NAMES:
-    return [visit(eqn.params['name'], values[0])]
-  inner = list(_inner(eqn))
-  if not any(_names_something(jaxpr) for jaxpr, _ in inner):
-    options = primitive.get_bind_params(eqn.params)
-    outs = primitive.bind(*values, **options)
-    return outs if primitive.multiple_results else [outs]
-  jaxpr, consts = inner[0]
-  if primitive.name == 'scan':
-    return _unrolled(eqn, jaxpr, consts, values, visit)
-  if primitive.name in _CALLS:
-    return _run(jaxpr, consts, values, visit)
-  raise ValueError(
-    f'A dynamic value is named inside {primitive.name!r}, which cannot be taken'
-    ' apart: use jax.lax.scan or a Python loop, or name it outside.'
-  )
+  options = eqn.primitive.get_bind_params(eqn.params)
+  outs = eqn.primitive.bind(*values, **options)
+  return outs if eqn.primitive.multiple_results else [outs]
 
 
-def _unrolled(eqn, jaxpr, consts, values, visit) -> list[Any]:
-  """A scan, step by step."""
-  length, reverse = eqn.params['length'], eqn.params['reverse']
-  fixed, carried = eqn.params['num_consts'], eqn.params['num_carry']
-  carry = values[fixed : fixed + carried]
-  rows = []
-  for i in reversed(range(length)) if reverse else range(length):
-    row = [x[i] for x in values[fixed + carried :]]
-    outs = _run(jaxpr, consts, [*values[:fixed], *carry, *row], visit)
-    carry = outs[:carried]
-    rows.append(outs[carried:])
-  rows = rows[::-1] if reverse else rows
-  return [*carry, *(jnp.stack(column) for column in zip(*rows, strict=True))]
+def _chooses(eqn: core.JaxprEqn) -> bool:
+  """Whether an operation is linear by pieces, and not linear."""
+  if eqn.primitive.name != 'custom_jvp_call':
+    return eqn.primitive.name in _CHOICES
+  names = set(_names_in(next(_inner(eqn))[0]))
+  known = names <= {*_CHOICES, *_COMPARISONS, *_SCALINGS}
+  return known and not names.isdisjoint((*_CHOICES, 'select_n'))
+
+
+def _names_in(jaxpr: core.Jaxpr) -> Iterator[str]:
+  for eqn in jaxpr.eqns:
+    yield eqn.primitive.name
+    for inner, _ in _inner(eqn):
+      yield from _names_in(inner)
+
+
+def _is_float(aval: Any) -> bool:
+  return jnp.issubdtype(aval.dtype, jnp.inexact)
+
+
+def _literal(atom: Any) -> np.ndarray:
+  """A number in the program; halves are lost where it is bound as it is."""
+  return np.asarray(atom.val, atom.aval.dtype)
 
 
 def _inner(eqn: core.JaxprEqn) -> Iterator[tuple[core.Jaxpr, Sequence[Any]]]:

@@ -63,7 +63,7 @@ def max_out(y: jax.Array, units: int) -> jax.Array:
   if units == 1:
     return y
   y = y.reshape(*y.shape[:-1], -1, units)
-  picked = dynamic(jnp.argmax(y, axis=-1, keepdims=True))
+  picked = jnp.argmax(y, axis=-1, keepdims=True)
   return jnp.take_along_axis(y, picked, axis=-1)[..., 0]
 
 
