@@ -100,7 +100,10 @@ def explain(
     Interpretability <https://arxiv.org/abs/2205.10268>`_, 2022, section 3.2
   """
   _check_x(x)
-  return _explain(apply_fn, output, params, x, jnp.asarray(target))
+  target = jnp.asarray(target)
+  logits = _apply.eval_shape(apply_fn, output, params, x)
+  _check_target(target, *logits.shape)
+  return _explain(apply_fn, output, params, x, target)
 
 
 def explain_all(
@@ -160,16 +163,13 @@ def _explain_all(apply_fn, output, chunk, params, x) -> Explanation:
   return _sums(streams, jnp.moveaxis(weights, 0, 1), logits, constant)
 
 
-def _explain(apply_fn, output, params, x, target) -> Explanation:
-  logits = jax.eval_shape(
-    lambda params, x: _logits(apply_fn(params, x), output), params, x
-  )
-  _check_target(target, *logits.shape)
-  return _explain_one(apply_fn, output, params, x, target)
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _apply(apply_fn, output, params, x) -> jax.Array:
+  return _logits(apply_fn(params, x), output)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _explain_one(apply_fn, output, params, x, target) -> Explanation:
+def _explain(apply_fn, output, params, x, target) -> Explanation:
   streams, linear = _streams(apply_fn, output, params, x)
   logits, pull = jax.vjp(linear, streams.encoded)
   (weights,) = pull(jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype))
@@ -237,7 +237,8 @@ def _check_target(target: jax.Array, count: int, classes: int) -> None:
       f' {target.shape}.'
     )
   if is_known(target) and count:
-    low, high = int(np.min(target)), int(np.max(target))
+    asked = np.asarray(target)
+    low, high = asked.min(), asked.max()
     if low < 0 or high >= classes:
       raise ValueError(
         f'target must be in 0 … {classes - 1}, got {low} … {high}.'

@@ -108,7 +108,7 @@ def deviations(name, dtype):
   apply_fn, params = nn.functional(make(name, dtype))
   x = jnp.asarray(last(arrays['x']), dtype)
   got = nn.bcos.explain(apply_fn, params, x, jnp.asarray(arrays['pred']))
-  every = nn.bcos.explain_all(apply_fn, params, x, chunk=5)
+  every = nn.bcos.explain_all(apply_fn, params, x)
   picture = nn.bcos.explanation_picture(
     got.weights, got.encoded, smooth=SMOOTH.get(name, 3)
   )
@@ -131,7 +131,9 @@ def deviations(name, dtype):
 def test_networks_equal_the_published_ones(name, float64, record_property):
   found = deviations(name, np.float64)
   record_property('parity', (f'bcos {name}', found))
-  assert max(found.values()) <= TOLERANCE, found
+  # Transformers' positions are rounded to float32 there: see the test of that.
+  rounded = name in ('netE', 'netF')
+  assert max(found.values()) <= (1e-6 if rounded else TOLERANCE), found
 
 
 @pytest.mark.parametrize('name', NETS)
