@@ -119,14 +119,14 @@ NAMES = {
 @pytest.mark.parametrize('name', NAMES)
 def test_networks_name_their_intermediates(name):
   shapes = output_shapes(lambda: small(name), (16, 16, 3))
-  assert list(shapes) == [*NAMES[name], 'logits']
+  assert set(shapes) == {*NAMES[name], 'logits'}
   assert shapes['logits'] == (4,)
 
 
 def test_vgg_names_its_intermediates():
   shapes = output_shapes(lambda: create('bcos_vgg11', 32, 5), (32, 32, 3))
   assert shapes['norm5_2'] == (2, 2, 512)
-  assert list(shapes)[-6:] == ['down5', 'fc1', 'fc2', 'head', 'pool', 'logits']
+  assert {'conv1_1', 'down5', 'fc1', 'fc2', 'pool', 'logits'} <= set(shapes)
   assert shapes['head'] == (1, 1, 5)
 
 
@@ -343,12 +343,12 @@ PUBLISHED = {
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_every_published_name_has_its_place(name):
   shapes, make = PUBLISHED[name]
-  weights = {
-    f'0.{key}': random_array(i, shape, np.float32)
-    for i, (key, shape) in enumerate(shapes.items())
-  }
-  old = make()
-  new = from_torch(weights, old)
+  weights, count = {}, 0
+  for key, shape in shapes.items():
+    size = math.prod(shape)
+    weights[f'0.{key}'] = np.float32(count + np.arange(size)).reshape(shape)
+    count += size
+  new = from_torch(weights, make())
   given = sum(
     array.size
     for key, array in weights.items()
@@ -372,8 +372,8 @@ def test_vgg_has_published_names():
   rules = {r.torch: r.ours for r in _rules(model) if r.ours in there}
   assert set(rules.values()) == there
   assert rules['features.0.linear.weight'] == 'convs/0/kernel'
-  assert rules['features.9.running_var'] == 'norms/2/var'
-  assert rules['features.25.linear.weight'] == 'convs/7/kernel'
+  assert rules['features.9.running_var'] == 'norms/3/var'
+  assert rules['features.18.linear.weight'] == 'convs/7/kernel'
   assert rules['classifier.2.linear.weight'] == 'head/kernel'
 
 
