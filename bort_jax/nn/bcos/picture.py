@@ -43,10 +43,9 @@ def explanation_picture(
   Examples:
     >>> import jax.numpy as jnp
     >>> from bort_jax.nn.bcos import add_inverse, explanation_picture
-    >>> red = add_inverse(
-    ...   jnp.broadcast_to(jnp.array([1.0, 0, 0]), (1, 4, 4, 3))
-    ... )
-    >>> explanation_picture(red, red, smooth=1)[0, 0, 0].tolist()
+    >>> red = add_inverse(jnp.zeros((1, 4, 4, 3)).at[..., 0].set(1))
+    >>> picture = explanation_picture(red, red, smooth=1)
+    >>> [round(float(x), 4) for x in picture[0, 0, 0]]
     [1.0, 0.0, 0.0, 1.0]
 
   References:

@@ -250,7 +250,10 @@ class _Tape:
   def unroll(self, eqn, jaxpr, consts, ins: list[int]) -> list[int]:
     """A scan, step by step."""
     length, reverse = eqn.params['length'], eqn.params['reverse']
-    fixed, carried = eqn.params['num_consts'], eqn.params['num_carry']
+    # What the loop runs over has an axis more outside (JAX 0.12 says no more).
+    same = lambda a, b: len(a.aval.shape) == len(b.aval.shape)
+    carried = sum(map(same, eqn.outvars, jaxpr.outvars))
+    fixed = sum(map(same, eqn.invars, jaxpr.invars)) - carried
     carry, rows = ins[fixed : fixed + carried], []
     for i in reversed(range(length)) if reverse else range(length):
       take = lambda x, i=i: [x[i]]
