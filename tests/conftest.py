@@ -55,9 +55,12 @@ def pytest_terminal_summary(terminalreporter):
   )
   if not rows:
     return
-  columns = next(iter(rows.values()))
   terminalreporter.section('largest deviation from the published code, float64')
-  terminalreporter.line(f'{"case":22}' + ''.join(f'{c:>15}' for c in columns))
-  for case, worst in rows.items():
+  columns = ()
+  for case, worst in sorted(rows.items(), key=lambda row: tuple(row[1])):
+    if columns != tuple(worst):
+      columns = tuple(worst)
+      heads = ''.join(f'{column:>15}' for column in columns)
+      terminalreporter.line(f'{"case":22}{heads}')
     cells = ''.join(f'{worst[column]:15.1e}' for column in columns)
     terminalreporter.line(f'{case:22}{cells}')

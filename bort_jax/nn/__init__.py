@@ -1,5 +1,6 @@
 """Networks, in Flax NNX."""
 
+from bort_jax.nn import bcos as bcos
 from bort_jax.nn.all_conv import AllConv12 as AllConv12
 from bort_jax.nn.cifar_resnet import CifarResNet as CifarResNet
 from bort_jax.nn.from_torch import from_torch as from_torch

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,23 +80,55 @@ def from_torch(
     Traceback (most recent call last):
     ValueError: The weights do not fit ResNet. Missing: conv1.weight, ...
   """
+  return fill(state_dict, model, _rules(model))
+
+
+def fill(
+  state_dict: Mapping[str, Any] | str | os.PathLike[str],
+  model: Model,
+  rules: list[Rule],
+  *,
+  prefix: str = '',
+  unused: Collection[str] = (),
+) -> Model:
+  """A network with the weights that its rules find.
+
+  Args:
+    state_dict: as for :func:`from_torch`.
+    model: the network.
+    rules: where each of its arrays is found.
+    prefix: what names may begin with, if all do; it is dropped.
+    unused: ends of names that no rule needs to name.
+
+  Returns:
+    As :func:`from_torch`.
+
+  Raises:
+    ValueError: as :func:`from_torch`.
+    FileNotFoundError: as :func:`from_torch`.
+  """
   graphdef, randomness, params = nnx.split(model, nnx.RngState, ...)
   leaves, structure = jax.tree_util.tree_flatten_with_path(params)
   ours = {path_name(path): leaf for path, leaf in leaves}
   with _arrays(state_dict) as (names, read):
-    new = _convert(model, ours, names, read)
+    before = prefix if all(name.startswith(prefix) for name in names) else ''
+    names = {name.removeprefix(before) for name in names}
+    needed = {rule.torch for rule in rules}
+    names = {n for n in names if n in needed or not n.endswith(tuple(unused))}
+    network = type(model).__name__
+    new = _convert(network, rules, ours, names, lambda n: read(before + n))
   params = jax.tree_util.tree_unflatten(structure, [new[path] for path in ours])
   return nnx.merge(graphdef, randomness, params)
 
 
 def _convert(
-  model: nnx.Module,
+  network: str,
+  rules: list[Rule],
   ours: dict[str, Any],
   names: set[str],
   read: Callable[[str], np.ndarray],
 ) -> dict[str, Any]:
   """The network's arrays by path, from the file's."""
-  rules = _rules(model)
   new = {
     path: leaf for path, leaf in ours.items() if path.endswith(_LOGIT_SCALE)
   }
@@ -119,7 +151,7 @@ def _convert(
   expected = {rule.torch: None for rule in rules}
   found = {name for name in names if not name.endswith(_BATCH_COUNT)}
   _refuse(
-    type(model).__name__,
+    network,
     {
       'Missing': [name for name in expected if name not in names],
       'Unknown': sorted(found - set(expected)),

@@ -8,6 +8,12 @@ from typing import Any
 from flax import nnx
 
 from bort_jax.nn.all_conv import AllConv12
+from bort_jax.nn.bcos.convnext import BcosConvNeXt
+from bort_jax.nn.bcos.densenet import BcosDenseNet
+from bort_jax.nn.bcos.inception import BcosInceptionV3
+from bort_jax.nn.bcos.resnet import BcosCifarResNet, BcosResNet
+from bort_jax.nn.bcos.vgg import BcosVGG11
+from bort_jax.nn.bcos.vit import BcosViT
 from bort_jax.nn.cifar_resnet import CifarResNet
 from bort_jax.nn.patch_net import PatchNet
 from bort_jax.nn.resnet import ResNet
@@ -20,6 +26,19 @@ _VITS = {
   'ti': partial(ViT, width=192, num_heads=3),
   's': partial(ViT, width=384, num_heads=6),
   'b': partial(ViT, width=768, num_heads=12),
+}
+_BCOS_VITS = {
+  'ti': partial(BcosViT, width=192),
+  's': partial(BcosViT, width=384),
+}
+# With a convolutional stem, which counts as one block.
+_BCOS_VITCS = {
+  'ti': partial(
+    BcosViT, width=192, depth=11, patch_size=1, conv_widths=(24, 48, 96, 192)
+  ),
+  's': partial(
+    BcosViT, width=384, depth=11, patch_size=1, conv_widths=(48, 96, 192, 384)
+  ),
 }
 _NETWORKS: dict[str, Callable[..., nnx.Module]] = {
   'simple_cnn': SimpleCNN,
@@ -36,6 +55,20 @@ _NETWORKS: dict[str, Callable[..., nnx.Module]] = {
   **{f'deit_{size}': network for size, network in _VITS.items()},
   'swin_t': Swin,
   'swin_s': partial(Swin, depths=(2, 2, 18, 2)),
+  **{
+    f'bcos_resnet{d}': partial(BcosResNet, depth=d)
+    for d in (18, 34, 50, 101, 152)
+  },
+  **{
+    f'bcos_resnet{d}': partial(BcosCifarResNet, depth=d)
+    for d in (8, 20, 32, 44, 56, 110)
+  },
+  'bcos_vgg11': BcosVGG11,
+  'bcos_densenet121': BcosDenseNet,
+  'bcos_inception_v3': BcosInceptionV3,
+  'bcos_convnext_t': BcosConvNeXt,
+  **{f'bcos_vit_{size}': network for size, network in _BCOS_VITS.items()},
+  **{f'bcos_vitc_{size}': network for size, network in _BCOS_VITCS.items()},
 }
 
 

@@ -1,7 +1,8 @@
 """The parts of residual networks: layers, shortcuts and the two blocks."""
 
 import dataclasses
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,17 @@ from flax import nnx
 he_normal_fan_out = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 # What PyTorch draws for a dense layer, and so torchvision for a head.
 uniform_fan_in = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+  """The largest of 3×3 pixels, with stride 2: (N, H, W, C) to halves."""
+  around = ((1, 1), (1, 1))
+  return nnx.max_pool(
+    x,
+    (3, 3),
+    strides=(2, 2),
+    padding=around,  # pyright: ignore[reportArgumentType] its type is wrong
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +40,8 @@ class Layers:
     param_dtype: dtype of the parameters.
     axis_name: mapped axis over which batch statistics are averaged.
     rngs: random keys of the initialization.
+    activation: what follows normalizations and sums.
+    pool: what halves the picture in a stem.
   """
 
   kernel_init: nnx.Initializer | None
@@ -36,10 +50,12 @@ class Layers:
   param_dtype: jax.typing.DTypeLike
   axis_name: str | None
   rngs: nnx.Rngs
+  activation: Callable[[jax.Array], jax.Array] = nnx.relu
+  pool: Callable[[jax.Array], jax.Array] = max_pool
 
   def conv(
     self, inputs: int, outputs: int, kernel: int, stride: int = 1
-  ) -> nnx.Conv:
+  ) -> Any:
     """A square convolution without bias."""
     return nnx.Conv(
       inputs,
@@ -54,7 +70,7 @@ class Layers:
       rngs=self.rngs,
     )
 
-  def norm(self, features: int, *, ends_branch: bool = False) -> nnx.BatchNorm:
+  def norm(self, features: int, *, ends_branch: bool = False) -> Any:
     """A batch normalization; one that ends a branch may start at zero."""
     initializers = nnx.initializers
     zero = ends_branch and self.zero_init_residual
@@ -71,7 +87,7 @@ class Layers:
       rngs=self.rngs,
     )
 
-  def linear(self, inputs: int, outputs: int) -> nnx.Linear:
+  def linear(self, inputs: int, outputs: int) -> Any:
     """A dense layer with a bias of zero."""
     return nnx.Linear(
       inputs,
@@ -177,12 +193,13 @@ class BasicBlock(nnx.Module):
     self.conv2 = layers.conv(width, width, 3)
     self.norm2 = layers.norm(width, ends_branch=True)
     self.shortcut = make_shortcut(shortcut, inputs, width, stride, layers)
+    self.act = layers.activation
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Pictures (N, H, W, inputs) to (N, H/stride, W/stride, width)."""
-    y = nnx.relu(self.norm1(self.conv1(x)))
+    y = self.act(self.norm1(self.conv1(x)))
     y = self.norm2(self.conv2(y))
-    return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+    return self.act(y + (x if self.shortcut is None else self.shortcut(x)))
 
 
 class Bottleneck(nnx.Module):
@@ -219,10 +236,11 @@ class Bottleneck(nnx.Module):
     self.conv3 = layers.conv(width, outputs, 1)
     self.norm3 = layers.norm(outputs, ends_branch=True)
     self.shortcut = make_shortcut(shortcut, inputs, outputs, stride, layers)
+    self.act = layers.activation
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Pictures (N, H, W, inputs) to (N, H/stride, W/stride, 4·width)."""
-    y = nnx.relu(self.norm1(self.conv1(x)))
-    y = nnx.relu(self.norm2(self.conv2(y)))
+    y = self.act(self.norm1(self.conv1(x)))
+    y = self.act(self.norm2(self.conv2(y)))
     y = self.norm3(self.conv3(y))
-    return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+    return self.act(y + (x if self.shortcut is None else self.shortcut(x)))

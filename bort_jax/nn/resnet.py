@@ -18,7 +18,7 @@ from bort_jax.nn.residual import (
 
 StemKind: TypeAlias = Literal['imagenet', 'small']
 
-_DEPTHS = {
+DEPTHS = {
   18: (BasicBlock, (2, 2, 2, 2)),
   34: (BasicBlock, (3, 4, 6, 3)),
   50: (Bottleneck, (3, 4, 6, 3)),
@@ -42,20 +42,13 @@ class Stem(nnx.Module):
     kernel, stride = (7, 2) if kind == 'imagenet' else (3, 1)
     first = ConvNorm(channels, width, kernel, stride, layers)
     self.conv, self.norm = first.conv, first.norm
-    self.max_pool = kind == 'imagenet'
+    self.act = layers.activation
+    self.pool = layers.pool if kind == 'imagenet' else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Pictures (N, H, W, channels) to (N, H/4 or H, W/4 or W, width)."""
-    x = nnx.relu(self.norm(self.conv(x)))
-    if not self.max_pool:
-      return x
-    around = ((1, 1), (1, 1))
-    return nnx.max_pool(
-      x,
-      (3, 3),
-      strides=(2, 2),
-      padding=around,  # pyright: ignore[reportArgumentType] its type is wrong
-    )
+    x = self.act(self.norm(self.conv(x)))
+    return x if self.pool is None else self.pool(x)
 
 
 class ResidualNetwork(nnx.Module):
@@ -122,15 +115,20 @@ class ResidualNetwork(nnx.Module):
 
   def intermediates(self, x: jax.Array) -> dict[str, jax.Array]:
     """``stem``, ``stage1/block1``, …, ``pool`` and ``logits``, in order."""
-    out = {'stem': self.stem(x)}
-    x = out['stem']
-    for i, blocks in enumerate(self.stages, 1):
-      for j, block in enumerate(blocks, 1):
-        x = out[f'stage{i}/block{j}'] = block(x)
+    out, x = self.features(x)
     out['pool'] = jnp.mean(x, axis=(1, 2))
     logits = self.head(out['pool'])
     out['logits'] = logits if self.scale is None else self.scale(logits)
     return out
+
+  def features(self, x: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The outputs up to the last block by name, and the last one."""
+    x = self.stem(x)
+    out = {'stem': x}
+    for i, blocks in enumerate(self.stages, 1):
+      for j, block in enumerate(blocks, 1):
+        x = out[f'stage{i}/block{j}'] = block(x)
+    return out, x
 
 
 class ResNet(ResidualNetwork):
@@ -209,16 +207,16 @@ class ResNet(ResidualNetwork):
     axis_name: str | None = None,
     rngs: nnx.Rngs,
   ):
-    if depth not in _DEPTHS:
+    if depth not in DEPTHS:
       raise ValueError(
-        f'depth must be one of {", ".join(map(str, _DEPTHS))}, got {depth!r}.'
+        f'depth must be one of {", ".join(map(str, DEPTHS))}, got {depth!r}.'
         ' Depths 6n + 2 for small pictures are CifarResNet.'
       )
     if stem not in (None, 'imagenet', 'small'):
       raise ValueError(
         f"stem must be 'imagenet', 'small' or None, got {stem!r}."
       )
-    block, counts = _DEPTHS[depth]
+    block, counts = DEPTHS[depth]
     super().__init__(
       image_shape,
       num_classes,

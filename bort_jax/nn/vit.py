@@ -15,6 +15,7 @@ from bort_jax.nn.logit_scale import LogitScale
 Pooling: TypeAlias = Literal['token', 'mean']
 # nnx.Linear or nnx.LayerNorm with all but its sizes given.
 Layer: TypeAlias = Callable[..., Any]
+Activation: TypeAlias = Callable[[jax.Array], jax.Array]
 
 
 def truncated_normal() -> nnx.Initializer:
@@ -78,22 +79,31 @@ class Attention(nnx.Module):
     return self.out(mixed.reshape(x.shape))
 
 
+def exact_gelu(x: jax.Array) -> jax.Array:
+  """x·Φ(x), not its approximation by tanh."""
+  return nnx.gelu(x, approximate=False)
+
+
 class MLP(nnx.Module):
-  """Dense, exact GELU, dense.
+  """Dense, activation, dense.
 
   Args:
     width: input and output features.
     hidden: features in between.
     dense: makes a dense layer of given input and output features.
+    act: the activation.
   """
 
-  def __init__(self, width: int, hidden: int, dense: Layer):
+  def __init__(
+    self, width: int, hidden: int, dense: Layer, act: Activation = exact_gelu
+  ):
     self.fc1 = dense(width, hidden)
     self.fc2 = dense(hidden, width)
+    self.act = act
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """(..., width) to the same."""
-    return self.fc2(nnx.gelu(self.fc1(x), approximate=False))
+    return self.fc2(self.act(self.fc1(x)))
 
 
 class Block(nnx.Module):
@@ -106,21 +116,23 @@ class Block(nnx.Module):
     norm: makes a LayerNorm of given features.
     dense: makes a dense layer of given input and output features.
     drop_path: what drops a residual branch.
+    act: the activation of the MLP.
   """
 
   def __init__(
     self,
     width: int,
     hidden: int,
-    attention: Attention,
+    attention: nnx.Module,
     norm: Layer,
     dense: Layer,
     drop_path: nnx.Dropout,
+    act: Activation = exact_gelu,
   ):
     self.norm1 = norm(width)
     self.attention = attention
     self.norm2 = norm(width)
-    self.mlp = MLP(width, hidden, dense)
+    self.mlp = MLP(width, hidden, dense, act)
     self.drop_path = drop_path
 
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -139,8 +139,14 @@ def _slow_logit_scales(model: nnx.Module) -> None:
 def _options_of(network: Callable[..., nnx.Module]) -> list[str]:
   while isinstance(network, functools.partial):
     network = network.func
-  parameters = inspect.signature(network.__init__).parameters
-  return [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
+  names = []
+  for name, p in inspect.signature(network.__init__).parameters.items():
+    if p.kind is p.KEYWORD_ONLY:
+      names.append(name)
+    elif p.kind is p.VAR_KEYWORD:  # Unpack[a TypedDict]
+      for settings in get_args(p.annotation):
+        names += list(settings.__annotations__)
+  return names
 
 
 def _parse_options(config: TrainConfig, accepted) -> dict[str, Any]:

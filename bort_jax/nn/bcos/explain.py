@@ -1,0 +1,245 @@
+"""Explanations of B-cos networks: the exact linear map of each input."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bort_jax.nn.bcos.streams import TwoStreams, two_streams
+from bort_jax.nn.bcos.transform import wide
+from bort_jax.validation import is_known
+
+
+class Explanation(NamedTuple):
+  """What a network computes at x, as one linear map.
+
+  The logit is ``logit_bias`` + ``constant`` + ``contribution`` +
+  ``completeness_error``. Axes in brackets are there where all classes are
+  explained.
+
+  Attributes:
+    weights: W, (N, [K,] H, W, C): the linear map at x.
+    encoded: (N, H, W, C), what W is applied to: x, or what
+      :class:`AddInverse` made of it.
+    contribution_map: (N, [K,] H, W): W times ``encoded``, summed over channels.
+    contribution: (N, [K]): the sum of the map.
+    logit: (N, [K]).
+    logit_bias: what :class:`LogitLayer` adds, a scalar; 0 where there is none.
+    constant: (N, [K]): what the frozen network gives for an input of zeros,
+      less ``logit_bias``: the part of position embeddings, biases of norms and
+      running means. 0 in B-cos CNNs with norms that are linear.
+    completeness_error: (N, [K]): what is left, rounding where everything that
+      is not linear is dynamic.
+  """
+
+  weights: jax.Array
+  encoded: jax.Array
+  contribution_map: jax.Array
+  contribution: jax.Array
+  logit: jax.Array
+  logit_bias: jax.Array
+  constant: jax.Array
+  completeness_error: jax.Array
+
+
+def explain(
+  apply_fn: Callable[[Any, jax.Array], Any],
+  params: Any,
+  x: jax.Array,
+  target: jax.Array,
+  *,
+  output: str = 'logits',
+) -> Explanation:
+  """Explains one class of each picture.
+
+  Everything dynamic in the network (see :func:`dynamic`) is held as it is at x;
+  what remains is linear, and W is its matrix's row of the class. One forward
+  and one backward pass. The result can be differentiated, in parameters and x,
+  through the dynamic parts too: losses on explanations train as they should.
+
+  Args:
+    apply_fn: a B-cos network as a function of parameters and pictures, such as
+      :func:`bort_jax.nn.functional` makes: logits (N, K), or a mapping with
+      them. In evaluation mode, unless batch statistics are meant.
+    params: its parameters.
+    x: pictures (N, H, W, C), floats, coded by :func:`add_inverse` or not.
+    target: (N,) int classes.
+    output: name of the logits where apply_fn returns a mapping.
+
+  Returns:
+    The explanation.
+
+  Raises:
+    TypeError: if x is not of floats or target not of integers.
+    ValueError: if shapes do not fit, or a class does not exist.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from bort_jax import nn
+    >>> model = nn.create(
+    ...   'bcos_resnet8',
+    ...   image_shape=(8, 8, 3),
+    ...   num_classes=10,
+    ...   rngs=nnx.Rngs(0),
+    ... )
+    >>> model.eval()
+    >>> apply_fn, params = nn.functional(model)
+    >>> pictures = jnp.full((1, 8, 8, 3), 0.25)
+    >>> out = nn.bcos.explain(apply_fn, params, pictures, jnp.array([3]))
+    >>> out.weights.shape, out.contribution_map.shape
+    ((1, 8, 8, 6), (1, 8, 8))
+    >>> jnp.allclose(out.contribution, out.logit - out.logit_bias).item()
+    True
+
+  References:
+    Böhle, Fritz, Schiele, `B-cos Networks: Alignment is All We Need for
+    Interpretability <https://arxiv.org/abs/2205.10268>`_, 2022, section 3.2
+  """
+  _check_x(x)
+  target = jnp.asarray(target)
+  logits = _apply.eval_shape(apply_fn, output, params, x)
+  _check_target(target, *logits.shape)
+  return _explain(apply_fn, output, params, x, target)
+
+
+def explain_all(
+  apply_fn: Callable[[Any, jax.Array], Any],
+  params: Any,
+  x: jax.Array,
+  *,
+  chunk: int = 1,
+  output: str = 'logits',
+) -> Explanation:
+  """Explains every class of each picture.
+
+  One forward pass, and one backward pass for each class; ``chunk`` of them at
+  a time are in memory beside the result.
+
+  Args:
+    apply_fn: as for :func:`explain`.
+    params: as for :func:`explain`.
+    x: as for :func:`explain`.
+    chunk: classes that are explained at the same time, ≥ 1.
+    output: as for :func:`explain`.
+
+  Returns:
+    The explanations, with a second axis of classes.
+
+  Raises:
+    TypeError: as :func:`explain`.
+    ValueError: as :func:`explain`, and if ``chunk`` is not an integer ≥ 1.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from bort_jax import nn
+    >>> conv = nn.bcos.BcosConv(6, 4, (3, 3), rngs=nnx.Rngs(0))
+    >>> apply_fn, params = nn.functional(conv)
+    >>> scores = lambda params, x: apply_fn(params, x).mean(axis=(1, 2))
+    >>> pictures = jnp.ones((2, 5, 5, 6))
+    >>> nn.bcos.explain_all(scores, params, pictures).weights.shape
+    (2, 4, 5, 5, 6)
+  """
+  _check_x(x)
+  if not isinstance(chunk, int) or chunk < 1:
+    raise ValueError(f'chunk must be an integer >= 1, got {chunk!r}.')
+  return _explain_all(apply_fn, output, chunk, params, x)
+
+
+# Compiled once for a network, however often it is called.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+def _explain_all(apply_fn, output, chunk, params, x) -> Explanation:
+  streams, linear = _streams(apply_fn, output, params, x)
+  logits, pull = jax.vjp(linear, streams.encoded)
+  units = jnp.eye(logits.shape[1], dtype=logits.dtype)
+  one = lambda unit: pull(jnp.broadcast_to(unit, logits.shape))[0]
+  weights = jax.lax.map(one, units, batch_size=chunk)
+  constant = linear(jnp.zeros_like(streams.encoded))
+  return _sums(streams, jnp.moveaxis(weights, 0, 1), logits, constant)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _apply(apply_fn, output, params, x) -> jax.Array:
+  return _logits(apply_fn(params, x), output)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _explain(apply_fn, output, params, x, target) -> Explanation:
+  streams, linear = _streams(apply_fn, output, params, x)
+  logits, pull = jax.vjp(linear, streams.encoded)
+  (weights,) = pull(jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype))
+  constants = linear(jnp.zeros_like(streams.encoded))
+  pick = lambda a: jnp.take_along_axis(a, target[:, None], axis=1)[:, 0]
+  return _sums(streams, weights, pick(logits), pick(constants))
+
+
+def _streams(
+  apply_fn, output, params, x
+) -> tuple[TwoStreams, Callable[[jax.Array], jax.Array]]:
+  streams = two_streams(apply_fn, params, x)
+  return streams, lambda v: _logits(streams.linear(v), output)
+
+
+def _sums(streams: TwoStreams, weights, logit, constant) -> Explanation:
+  encoded = streams.encoded
+  if weights.ndim > encoded.ndim:
+    encoded = jnp.broadcast_to(encoded[:, None], weights.shape)
+  contribution_map = jnp.sum(wide(weights) * wide(encoded), axis=-1)
+  space = tuple(range(logit.ndim, contribution_map.ndim))
+  contribution = jnp.sum(contribution_map, axis=space)
+  bias = jnp.asarray(streams.logit_bias, logit.dtype)
+  constant = wide(constant) - wide(bias)
+  return Explanation(
+    weights=weights,
+    encoded=streams.encoded,
+    contribution_map=contribution_map,
+    contribution=contribution,
+    logit=logit,
+    logit_bias=bias,
+    constant=constant,
+    completeness_error=wide(logit) - wide(bias) - constant - contribution,
+  )
+
+
+def _logits(outputs: Any, output: str) -> jax.Array:
+  if isinstance(outputs, Mapping):
+    if output not in outputs:
+      raise ValueError(
+        f'apply_fn has no output {output!r}; there are {", ".join(outputs)}.'
+      )
+    outputs = outputs[output]
+  if getattr(outputs, 'ndim', None) != 2:
+    raise ValueError(
+      'apply_fn must return logits (N, K), but returns'
+      f' {jax.tree.map(jnp.shape, outputs)}.'
+    )
+  return outputs
+
+
+def _check_x(x: jax.Array) -> None:
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise TypeError(
+      f'x must be of floats, got {x.dtype}: scale pictures to 0 … 1.'
+    )
+
+
+def _check_target(target: jax.Array, count: int, classes: int) -> None:
+  if not jnp.issubdtype(target.dtype, jnp.integer):
+    raise TypeError(f'target must be of integers, got {target.dtype}.')
+  if target.shape != (count,):
+    raise ValueError(
+      f'target must be one class for each of {count} pictures, got shape'
+      f' {target.shape}.'
+    )
+  if is_known(target) and count:
+    asked = np.asarray(target)
+    low, high = asked.min(), asked.max()
+    if low < 0 or high >= classes:
+      raise ValueError(
+        f'target must be in 0 … {classes - 1}, got {low} … {high}.'
+      )
