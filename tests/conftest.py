@@ -11,14 +11,10 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
   atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'])
 
-# Before jax starts: eight virtual devices, which the parallel tests need, and
-# programs compiled fast, because there are thousands of them and all are small.
-os.environ.setdefault(
-  'XLA_FLAGS',
-  '--xla_force_host_platform_device_count=8'
-  ' --xla_backend_optimization_level=0'
-  ' --xla_llvm_disable_expensive_passes=true',
-)
+# Eight virtual devices, before jax starts: the parallel tests need them.
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+# Of thousands of small programs, what compiling them well costs is saved.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
@@ -34,12 +30,18 @@ def float64():
     yield
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _forget_compiled():
-  """Frees what a module compiled: memory maps of a process are limited.
+ITERATING = ('attacks', 'inversion', 'report')  # run longer than they compile
 
-  At 65,530 of them, after some thousand programs, XLA crashes.
+
+@pytest.fixture(scope='module', autouse=True)
+def _compilation(request):
+  """Compiles well what iterates, and frees what a module compiled.
+
+  Memory maps of a process are limited: at 65,530 of them, after some thousand
+  programs, XLA crashes.
   """
+  fast = request.path.parent.name not in ITERATING
+  jax.config.update('jax_disable_most_optimizations', fast)
   yield
   jax.clear_caches()
 
