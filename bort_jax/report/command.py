@@ -12,6 +12,7 @@ from bort_jax.report.explain import explain
 def explain_command(
   run_dir: tyro.conf.Positional[pathlib.Path],
   images: tuple[pathlib.Path, ...] = (),
+  invert: bool = False,
   output: pathlib.Path | None = None,
   checkpoint: Literal['latest', 'best'] = 'latest',
   num_pictures: int = 10,
@@ -23,11 +24,15 @@ def explain_command(
   Args:
     run_dir: the run's directory.
     images: your own pictures, PNG or JPEG of any size; they are resized, and
-      cut at their centre, to what the network takes.
+      cut at their centre, to what the network takes. What is transparent is
+      shown on white.
+    invert: exchange dark and light in them, for ink on paper and a network of
+      light digits on dark.
     output: where to write; by default report.html in the run's directory.
     checkpoint: the newest one, or that of the highest test accuracy.
     num_pictures: test pictures in the gallery.
-    methods: of attribution, such as gradient lrp grad_cam; by default all.
+    methods: of attribution, such as gradient lrp grad_cam; by default all,
+      which takes several times as long as a few.
     data_dir: TFDS directory, if it is no longer where the run found it.
   """
   console = Console()
@@ -35,6 +40,7 @@ def explain_command(
     path = explain(
       run_dir,
       images=images,
+      invert=invert,
       output=output,
       checkpoint=checkpoint,
       num_pictures=num_pictures,

@@ -44,6 +44,7 @@ def explain(
   run_dir: pathlib.Path,
   *,
   images: Sequence[pathlib.Path] = (),
+  invert: bool = False,
   output: pathlib.Path | None = None,
   checkpoint: Literal['latest', 'best'] = 'latest',
   num_pictures: int = 10,
@@ -57,6 +58,7 @@ def explain(
     run_dir: the run's directory.
     images: the user's own pictures, which stand first in the gallery; see
       :func:`bort_jax.report.read_pictures`.
+    invert: see there.
     output: where to write; by default ``report.html`` in the run's directory.
     checkpoint: the newest one, or that of the highest test accuracy.
     num_pictures: test pictures in the gallery, of all classes in turn.
@@ -88,10 +90,22 @@ def explain(
     images,
     run.source.image_shape,
     margin=0.0 if config.image_size is None else PROTOCOL_MARGIN,
+    invert=invert,
   )
+  _refuse_blank(images, own)
   content = _content(run, chosen, _Own(images, own), num_pictures, tell)
   write_whole(output, render(content))
   return output
+
+
+def _refuse_blank(paths: Sequence[pathlib.Path], pixels: np.ndarray) -> None:
+  spread = np.ptp(pixels.reshape(len(pixels), -1, pixels.shape[-1]), axis=1)
+  blank = [str(p) for p, s in zip(paths, spread, strict=True) if not s.any()]
+  if blank:
+    raise RunError(
+      f'There is nothing to see in {", ".join(blank)}: one colour alone, once'
+      ' cut out of its centre and with white behind what is transparent.'
+    )
 
 
 class _Own(NamedTuple):

@@ -20,6 +20,7 @@ def read_pictures(
   image_shape: tuple[int, int, int],
   *,
   margin: float = 0.0,
+  invert: bool = False,
 ) -> np.ndarray:
   """Reads pictures of any size and colour model.
 
@@ -33,6 +34,8 @@ def read_pictures(
     paths: PNG, JPEG or whatever else Pillow reads.
     image_shape: (height, width, channels) that the network takes.
     margin: share of the picture that is left out at each side first.
+    invert: whether dark and light are exchanged, as a network of light digits
+      on dark needs it of ink on paper.
 
   Returns:
     (N, H, W, C) uint8.
@@ -67,7 +70,8 @@ def read_pictures(
     fitted = PIL.ImageOps.fit(
       picture, (width, height), PIL.Image.Resampling.BILINEAR, bleed=margin
     )
-    arrays.append(to_array(fitted))
+    array = to_array(fitted)
+    arrays.append(255 - array if invert else array)
   if problems:
     raise RunError(
       'These pictures cannot be read, and nothing was written:\n'

@@ -122,6 +122,14 @@ def _png_header(width, height):
   return b'\x89PNG\r\n\x1a\n' + length + chunk + check
 
 
+def test_ink_on_paper_becomes_light_on_dark(save):
+  picture = PIL.Image.new('L', (8, 8), 'white')
+  picture.putpixel((3, 2), 40)
+  (found,) = read_pictures([save(picture)], GREY, invert=True)
+  assert found[2, 3, 0] == 215
+  assert found.sum() == 215
+
+
 def test_all_bad_pictures_are_named_with_their_reasons(tmp_path):
   names = bad_files(tmp_path)
   paths = [tmp_path / name for name in names]
