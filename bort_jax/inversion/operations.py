@@ -196,9 +196,9 @@ def is_choice(eqn: core.JaxprEqn) -> bool:
   return eqn.primitive.name in SWITCHES and len(eqn.invars) == 1
 
 
-def is_float(var: core.Var) -> bool:
-  """Whether a variable holds floating-point numbers."""
-  return jnp.issubdtype(aval_of(var).dtype, jnp.floating)
+def is_float(atom: core.Var | core.Literal) -> bool:
+  """Whether an operand holds floating-point numbers."""
+  return jnp.issubdtype(aval_of(atom).dtype, jnp.floating)
 
 
 UNKNOWN = 'unknown'
