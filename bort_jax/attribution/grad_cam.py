@@ -11,6 +11,7 @@ from bort_jax.attribution.batches import in_blocks, run
 from bort_jax.attribution.checks import ApplyFn, checked
 from bort_jax.attribution.errors import AttributionError
 from bort_jax.attribution.guided import plain, with_rectifiers
+from bort_jax.attribution.scores import nan_where_missing
 from bort_jax.inversion.layers import Layer, rest, until
 
 
@@ -154,7 +155,7 @@ def _cam(apply_fn, setting, weights, params, x, target):
     ruled_head = with_rectifiers(lambda _, z: head(z), (), z, plain)
     logits, back = jax.vjp(ruled_head, z)
     chosen = jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype)
-    (slope,) = back(chosen)
+    slope = nan_where_missing(back(chosen)[0], target, logits.shape[1])
     seen = jnp.sum(weights(z, slope) * z, axis=-1, keepdims=True)
     seen = jnp.maximum(seen, 0) if relu else seen
     size = (len(x), *x.shape[1:3], 1)
