@@ -31,6 +31,12 @@ def grad_cam(
   relu(Σₖ wₖ Aₖ) with wₖ the mean over the map of ∂ logit / ∂ Aₖ, brought to the
   size of the picture by bilinear interpolation between the centres of cells.
 
+  What follows the layer is read as its operations, and the gradient is theirs:
+  ``stop_gradient`` and derivatives of one's own (``jax.custom_jvp``,
+  ``custom_vjp``) have no effect there. Of a network that rounds and passes
+  derivatives straight through, the map is zero: see :func:`gradient` for one
+  that goes by them.
+
   Args:
     apply_fn: a function that returns a mapping of outputs by their names, as
       ``nn.functional(model, 'intermediates')`` gives, if the layer is named;
@@ -150,7 +156,6 @@ def _cam(apply_fn, setting, weights, params, x, target):
   def of_block(x, target):
     z = until(apply_fn, layer)(params, x)
     _check_map(z, layer)
-    head = rest(apply_fn, params, x, layer, output)
     head = rest(apply_fn, params, x, layer, output)
     ruled_head = with_rectifiers(lambda _, z: head(z), (), z, plain)
     logits, back = jax.vjp(ruled_head, z)

@@ -33,7 +33,8 @@ def guided_backprop(
   not changed. They hold for max(v, 0), which ``jax.nn.relu`` of any framework
   is, and for leaky ReLUs, written as a choice by the sign of v: these pass on
   what is positive, times their slope. Other functions (GELU, SiLU, tanh, …)
-  keep their derivative. ``stop_gradient`` in the network has no effect here.
+  keep their derivative. ``stop_gradient`` and derivatives of one's own
+  (``jax.custom_jvp``, ``custom_vjp``) in the network have no effect here.
 
   Args:
     apply_fn: ``apply_fn(params, x)`` returns logits (N, K), each of a picture
