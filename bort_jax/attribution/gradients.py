@@ -31,7 +31,8 @@ def gradient(
 
   Args:
     apply_fn: ``apply_fn(params, x)`` returns logits (N, K), each of a picture
-      alone (no batch statistics).
+      alone (no batch statistics). Give the same function at every call: what is
+      compiled for it is kept, with the arrays that it closes over.
     params: its parameters.
     x: pictures (N, H, W, C), floats of any range.
     target: (N,) int, 0 … K − 1: the classes to explain. For several classes of
