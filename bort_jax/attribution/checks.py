@@ -16,6 +16,10 @@ from bort_jax.inversion.invert import check_hashable
 from bort_jax.inversion.layers import until
 from bort_jax.validation import is_integer, is_known
 
+#: ``apply_fn(params, x)``. What is compiled for it is found again by the
+#: function itself: give the same one at every call, with all arrays in its
+#: parameters. A fresh lambda at each call is compiled anew and kept, with the
+#: arrays that it closes over, until ``jax.clear_caches()``.
 ApplyFn = Callable[[Any, jax.Array], Any]
 
 

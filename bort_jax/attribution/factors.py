@@ -7,16 +7,19 @@ from bort_jax.inversion.program import Program, variables
 
 _PASSING = frozenset(
   (
+    'add',  # of a constant, like sub: 1 − σ(v)
     'broadcast_in_dim',
     'convert_element_type',
     'copy',
     'div',
     'mul',
+    'neg',
     'optimization_barrier',
     'reshape',
     'select_n',
     'slice',
     'squeeze',
+    'sub',
     'transpose',
   )
 )

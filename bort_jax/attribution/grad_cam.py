@@ -11,6 +11,7 @@ from bort_jax.attribution.batches import in_blocks, run
 from bort_jax.attribution.checks import ApplyFn, checked
 from bort_jax.attribution.errors import AttributionError
 from bort_jax.attribution.guided import plain, with_rectifiers
+from bort_jax.attribution.scores import nan_where_missing
 from bort_jax.inversion.layers import Layer, rest, until
 
 
@@ -29,6 +30,12 @@ def grad_cam(
 
   relu(Σₖ wₖ Aₖ) with wₖ the mean over the map of ∂ logit / ∂ Aₖ, brought to the
   size of the picture by bilinear interpolation between the centres of cells.
+
+  What follows the layer is read as its operations, and the gradient is theirs:
+  ``stop_gradient`` and derivatives of one's own (``jax.custom_jvp``,
+  ``custom_vjp``) have no effect there. Of a network that rounds and passes
+  derivatives straight through, the map is zero: see :func:`gradient` for one
+  that goes by them.
 
   Args:
     apply_fn: a function that returns a mapping of outputs by their names, as
@@ -150,11 +157,10 @@ def _cam(apply_fn, setting, weights, params, x, target):
     z = until(apply_fn, layer)(params, x)
     _check_map(z, layer)
     head = rest(apply_fn, params, x, layer, output)
-    head = rest(apply_fn, params, x, layer, output)
     ruled_head = with_rectifiers(lambda _, z: head(z), (), z, plain)
     logits, back = jax.vjp(ruled_head, z)
     chosen = jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype)
-    (slope,) = back(chosen)
+    slope = nan_where_missing(back(chosen)[0], target, logits.shape[1])
     seen = jnp.sum(weights(z, slope) * z, axis=-1, keepdims=True)
     seen = jnp.maximum(seen, 0) if relu else seen
     size = (len(x), *x.shape[1:3], 1)

@@ -15,6 +15,7 @@ from bort_jax.attribution.checks import (
   checked,
 )
 from bort_jax.attribution.errors import AttributionError
+from bort_jax.attribution.scores import nan_where_missing
 from bort_jax.validation import check_number
 
 
@@ -30,11 +31,13 @@ def gradient(
 
   Args:
     apply_fn: ``apply_fn(params, x)`` returns logits (N, K), each of a picture
-      alone (no batch statistics).
+      alone (no batch statistics). Give the same function at every call: what is
+      compiled for it is kept, with the arrays that it closes over.
     params: its parameters.
     x: pictures (N, H, W, C), floats of any range.
     target: (N,) int, 0 … K − 1: the classes to explain. For several classes of
-      each picture, ``jax.vmap`` over this argument.
+      each picture, ``jax.vmap`` over this argument. Others are refused or,
+      where they are not known, under ``jax.jit``, give NaN.
     chunk: how many pictures go through the network at once; by default N.
 
   Returns:
@@ -198,7 +201,9 @@ def class_gradient(
 ) -> jax.Array:
   """The gradient of each picture's logit of its class."""
   logits, pull = jax.vjp(lambda x: apply_fn(params, x), x)
-  return pull(jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype))[0]
+  classes = logits.shape[1]
+  (slope,) = pull(jax.nn.one_hot(target, classes, dtype=logits.dtype))
+  return nan_where_missing(slope, target, classes)
 
 
 def gradients_at(

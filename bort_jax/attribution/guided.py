@@ -12,6 +12,7 @@ from bort_jax.attribution.batches import in_blocks, run
 from bort_jax.attribution.checks import ApplyFn, checked
 from bort_jax.attribution.rectifiers import rectifiers
 from bort_jax.attribution.rules import replaced, ruled
+from bort_jax.attribution.scores import nan_where_missing
 
 # Of the derivative by a rectifier's result and the rectifier's own, what goes
 # on to its operand.
@@ -32,7 +33,8 @@ def guided_backprop(
   not changed. They hold for max(v, 0), which ``jax.nn.relu`` of any framework
   is, and for leaky ReLUs, written as a choice by the sign of v: these pass on
   what is positive, times their slope. Other functions (GELU, SiLU, tanh, …)
-  keep their derivative. ``stop_gradient`` in the network has no effect here.
+  keep their derivative. ``stop_gradient`` and derivatives of one's own
+  (``jax.custom_jvp``, ``custom_vjp``) in the network have no effect here.
 
   Args:
     apply_fn: ``apply_fn(params, x)`` returns logits (N, K), each of a picture
@@ -151,6 +153,6 @@ def _ruled_gradient(apply_fn, pull: _Pull, chunk, params, x, target):
   def of_block(x, target):
     logits, back = jax.vjp(with_rectifiers(apply_fn, params, x, pull), x)
     chosen = jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype)
-    return back(chosen)[0]
+    return nan_where_missing(back(chosen)[0], target, logits.shape[1])
 
   return in_blocks(of_block, chunk, x, target)

@@ -36,7 +36,9 @@ def constants_to_be_zero(program: Program) -> tuple[core.Var, ...] | None:
   Each value gets a degree d, v(t x) = tᵈ v(x): linear operations keep it,
   products add it, comparisons with zero have degree 0. Constants that are added
   or compared with must not change when they are scaled: be zero (or infinite,
-  as those that pad the windows of a maximum).
+  as those that pad the windows of a maximum). Derivatives have degree d − 1,
+  but those of one's own (``jax.custom_jvp``) may have any: with them a program
+  is not taken to scale.
 
   Args:
     program: the program.
@@ -45,6 +47,8 @@ def constants_to_be_zero(program: Program) -> tuple[core.Var, ...] | None:
     The constants, such as biases, on whose values it depends; None if it does
     not scale, whatever they are.
   """
+  if program.has_own_derivatives:
+    return None
   degrees: dict[core.Var, float] = {program.invar: 1.0}
   needed: list[core.Var] = []
   for eqn in program.eqns:
@@ -103,6 +107,8 @@ def _degree(
     return degree * _POWERS[name]
   if name == 'integer_pow':
     return degree * eqn.params['y']
+  if name == 'gather' and not _unchanged(eqn.params['fill_value'] or 0):
+    return None
   keeps = name in _CHOICES or is_affine(eqn, program.dependent)
   return degree if keeps and all(map(is_float, eqn.outvars)) else None
 

@@ -11,11 +11,13 @@ from jax.typing import ArrayLike
 
 from bort_jax.attribution.batches import at_once, in_blocks, run
 from bort_jax.attribution.checks import ApplyFn, checked_pictures, logits_shape
+from bort_jax.attribution.errors import AttributionError
 from bort_jax.attribution.factors import Makers
-from bort_jax.inversion.operations import SWITCHES, is_float
+from bort_jax.inversion.operations import SWITCHES, is_float, source_of
 from bort_jax.inversion.program import apply, evaluate, read, trace
 
 _STEPS = frozenset(('ceil', 'floor', 'round', 'sign', 'stop_gradient'))
+_PICKS = SWITCHES | {'top_k'}  # linear once it is known which numbers they pick
 
 
 class LinearSummary(NamedTuple):
@@ -118,13 +120,25 @@ def _outs(
   makers: Makers,
 ) -> Sequence[Any]:
   """What an operation returns with its choice made as recorded."""
-  if not makers.floats(eqn) or not all(map(is_float, eqn.outvars)):
-    return [recorded[var] for var in eqn.outvars]
-  name = eqn.primitive.name
-  if name in _STEPS:
-    return [recorded[var] for var in eqn.outvars]
+  kept = [recorded[var] for var in eqn.outvars]
+  returns_floats = any(map(is_float, eqn.outvars))
+  if not makers.floats(eqn) or not returns_floats:
+    return kept
+  if eqn.primitive.name in _STEPS:
+    return kept
   now = [read(env, atom) for atom in eqn.invars]
   then = [read(recorded, atom) for atom in eqn.invars]
+  outs = _floats(eqn, now, then, makers)
+  # of a sort with its places, the places alone are a choice
+  pairs = zip(eqn.outvars, outs, kept, strict=True)
+  return [out if is_float(var) else old for var, out, old in pairs]
+
+
+def _floats(
+  eqn: core.JaxprEqn, now: Sequence[Any], then: Sequence[Any], makers: Makers
+) -> Sequence[Any]:
+  """The results, of which those that are no floats do not count."""
+  name = eqn.primitive.name
   if name in ('max', 'min'):
     sign = 1 if name == 'max' else -1
     left, right = sign * then[0], sign * then[1]
@@ -135,10 +149,29 @@ def _outs(
   if name == 'abs':
     return [jnp.where(then[0] < 0, -now[0], now[0])]
   if name == 'clamp':
-    low, value, high = then
-    inside = jnp.where(value > high, high, now[1])
-    return [jnp.where(value < low, low, inside)]
-  if name in SWITCHES and len(eqn.invars) == 1:
-    _, follow = jax.linearize(lambda a: apply(eqn, [a])[0], then[0])
-    return [follow(now[0])]
+    inside = jnp.where(then[1] > then[2], now[2], now[1])
+    return [jnp.where(then[1] < then[0], now[0], inside)]
+  if name in _PICKS:
+    return _picked(eqn, now, then)
+  if name == 'while':
+    raise AttributionError(
+      'No derivative goes back through a loop whose length is not known at'
+      f' compilation ({source_of(eqn)}). Use jax.lax.scan, or fori_loop with'
+      ' Python integers.'
+    )
   return apply(eqn, now)
+
+
+def _picked(
+  eqn: core.JaxprEqn, now: Sequence[Any], then: Sequence[Any]
+) -> Sequence[Any]:
+  """The numbers that are where those were which were picked."""
+  places = [i for i, atom in enumerate(eqn.invars) if is_float(atom)]
+
+  def call(*floats):
+    given = dict(enumerate(then)) | dict(zip(places, floats, strict=True))
+    return apply(eqn, list(given.values()))
+
+  outs, follow = jax.linearize(call, *(then[i] for i in places))
+  del outs
+  return follow(*(now[i] for i in places))

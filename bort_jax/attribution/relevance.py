@@ -11,6 +11,7 @@ from bort_jax.attribution.checks import ApplyFn, checked
 from bort_jax.attribution.errors import AttributionError
 from bort_jax.attribution.relevance_rules import relevance_rules, share
 from bort_jax.attribution.rules import ruled
+from bort_jax.attribution.scores import nan_where_missing
 from bort_jax.validation import check_number
 
 RelevanceRule: TypeAlias = Literal['epsilon', 'z_plus']
@@ -109,6 +110,7 @@ def _relevance(apply_fn, setting, params, x, target, epsilon):
   def of_block(x, target):
     logits, back = jax.vjp(ruled(apply_fn, params, x, plan), x)
     chosen = jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype)
-    return x * back(chosen * share(logits, logits, epsilon))[0]
+    (per_unit,) = back(chosen * share(logits, logits, epsilon))
+    return nan_where_missing(x * per_unit, target, logits.shape[1])
 
   return in_blocks(of_block, chunk, x, target)

@@ -13,6 +13,19 @@ def class_scores(
 ) -> jax.Array:
   """(m, n) outputs for classes (n,) of pictures (m, n, H, W, C)."""
   outputs = apply_fn(params, pictures.reshape(-1, *pictures.shape[2:]))
-  targets = jnp.tile(target, len(pictures))[:, None]
-  chosen = jnp.take_along_axis(outputs, targets, axis=1)
+  targets = jnp.tile(target, len(pictures))
+  chosen = jnp.take_along_axis(outputs, targets[:, None], axis=1)
+  chosen = nan_where_missing(chosen, targets, outputs.shape[1])
   return chosen.reshape(pictures.shape[:2])
+
+
+def nan_where_missing(
+  values: jax.Array, target: jax.Array, classes: int
+) -> jax.Array:
+  """Values (n, ...), but NaN for classes (n,) that do not exist.
+
+  Under jit they are not known when they are checked.
+  """
+  exists = (target >= 0) & (target < classes)
+  exists = exists.reshape(-1, *[1] * (values.ndim - 1))
+  return jnp.where(exists, values, jnp.nan)

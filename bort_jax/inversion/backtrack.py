@@ -1,6 +1,7 @@
 """The picture that a unit, a channel or a class stands for."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.invert import forward, invert
 from bort_jax.inversion.layers import Layer, until
 from bort_jax.inversion.undo import Method
-from bort_jax.validation import is_known
+from bort_jax.validation import check_steps, is_known
 
 
 def backtrack(
@@ -24,6 +25,7 @@ def backtrack(
   channel: jax.Array | int | None = None,
   position: tuple[jax.Array | int, ...] | None = None,
   method: Method = 'auto',
+  chunk: int | None = None,
   **options: Any,
 ) -> jax.Array:
   """The part of a picture that stands for a unit, a channel or a class.
@@ -43,6 +45,7 @@ def backtrack(
       instead of ``target``.
     position: (row, column) of one unit of that channel; by default all.
     method: how it is run backwards, see :func:`invert`.
+    chunk: how many pictures go through the function at once; by default N.
     **options: further ones of :func:`invert`.
 
   Returns:
@@ -52,6 +55,7 @@ def backtrack(
   Raises:
     InversionError: if there is no such layer, channel or position, or the
       function cannot be run backwards.
+    ValueError: for a chunk that is no integer or less than 1.
 
   Examples:
     >>> import jax, jax.numpy as jnp
@@ -71,16 +75,43 @@ def backtrack(
       'Give either target, the classes, or channel, what to track back.'
     )
   function = apply_fn if layer is None else until(apply_fn, layer)
-  z = forward(function, params, x)
+  shape = jax.eval_shape(functools.partial(forward, function), params, x).shape
   if target is None:
-    index = _index(channel, z.shape, -1, 'channel')
+    index = _index(channel, shape, -1, 'channel')
   else:
-    index = checked_target(target, z.shape)
-  kept = jnp.where(_chosen(z, index, position), z, 0)
-  back = lambda z: (
-    invert(function, params, z, x, method=method, x=x, **options).x
-  )
-  return back(kept) - back(jnp.zeros_like(z))
+    index = checked_target(target, shape)
+  places = _places(position, shape)
+
+  def part(x, index, *places):
+    z = forward(function, params, x)
+    kept = jnp.where(_chosen(z, index, places), z, 0)
+    back = lambda z: (
+      invert(function, params, z, x, method=method, x=x, **options).x
+    )
+    return back(kept) - back(jnp.zeros_like(z))
+
+  return _in_blocks(part, chunk, x, index, *places)
+
+
+def _in_blocks(
+  function: Callable[..., jax.Array], chunk: int | None, x: Any, *given: Any
+) -> jax.Array:
+  """A function of a batch, given at most ``chunk`` pictures at once.
+
+  One after another and by itself, so that each says what fails and why.
+  """
+  if chunk is None:
+    return function(x, *given)
+  check_steps('chunk', chunk)
+  x, n = jnp.asarray(x), len(x)
+  each = [jnp.broadcast_to(a, n) for a in given]
+  chunk = min(chunk, n)
+  # the last block is filled up with the first pictures: one program for all
+  blocks = [
+    jnp.arange(start, start + chunk) % n for start in range(0, n, chunk)
+  ]
+  parts = [function(x[i], *(a[i] for a in each)) for i in blocks]
+  return jnp.concatenate(parts)[:n]
 
 
 def checked_target(target: Any, shape: tuple[int, ...]) -> jax.Array:
@@ -95,18 +126,28 @@ def checked_target(target: Any, shape: tuple[int, ...]) -> jax.Array:
   return _index(target, shape, -1, 'target')
 
 
-def _chosen(z: jax.Array, channel: jax.Array, position) -> jax.Array:
+def _places(position, shape: tuple[int, ...]) -> list[jax.Array]:
+  """The indices of a position on the axes between batch and channels."""
+  if position is None:
+    return []
+  if len(position) != len(shape) - 2:
+    raise InversionError(
+      f'position must have {len(shape) - 2} numbers for an output of shape'
+      f' {shape}, got {len(position)}.'
+    )
+  return [
+    _index(place, shape, axis, 'position')
+    for axis, place in enumerate(position, 1)
+  ]
+
+
+def _chosen(
+  z: jax.Array, channel: jax.Array, places: Sequence[jax.Array]
+) -> jax.Array:
   """Where the chosen numbers of an output are."""
   chosen = _at(z, -1, channel)
-  if position is None:
-    return chosen
-  if len(position) != z.ndim - 2:
-    raise InversionError(
-      f'position must have {z.ndim - 2} numbers for an output of shape'
-      f' {z.shape}, got {len(position)}.'
-    )
-  for axis, place in enumerate(position, 1):
-    chosen = chosen & _at(z, axis, _index(place, z.shape, axis, 'position'))
+  for axis, place in enumerate(places, 1):
+    chosen = chosen & _at(z, axis, place)
   return chosen
 
 

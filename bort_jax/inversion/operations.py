@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Collection
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.extend import core
 
@@ -196,9 +197,16 @@ def is_choice(eqn: core.JaxprEqn) -> bool:
   return eqn.primitive.name in SWITCHES and len(eqn.invars) == 1
 
 
-def is_float(var: core.Var) -> bool:
-  """Whether a variable holds floating-point numbers."""
-  return jnp.issubdtype(aval_of(var).dtype, jnp.floating)
+def is_float(atom: core.Var | core.Literal) -> bool:
+  """Whether an operand holds floating-point numbers."""
+  return jnp.issubdtype(aval_of(atom).dtype, jnp.floating)
+
+
+def is_of_jax(jaxpr) -> bool:
+  """Whether JAX defines it, as ReLU, whose derivative is its own."""
+  source = jaxpr.debug_info.func_filename
+  package = pathlib.Path(jax.__file__).parent
+  return source is not None and pathlib.Path(source).is_relative_to(package)
 
 
 UNKNOWN = 'unknown'

@@ -15,6 +15,7 @@ from bort_jax.inversion.operations import (
   IDENTITIES,
   UNKNOWN,
   aval_of,
+  is_of_jax,
   source_of,
 )
 
@@ -39,6 +40,7 @@ class Program:
   invar: core.Var
   outvar: core.Var
   dependent: frozenset[core.Var]
+  has_own_derivatives: bool  # jax.custom_jvp or custom_vjp, which are not kept
 
   def constants(self, params: Any) -> dict[core.Var, Any]:
     """The values of everything that does not depend on x."""
@@ -145,6 +147,7 @@ def _program(flat: '_Inliner', given, invar, outvar) -> Program:
     invar,
     outvar,
     frozenset(flat.dependent),
+    flat.has_own_derivatives,
   )
 
 
@@ -193,6 +196,7 @@ class _Inliner:
     self.eqns: list[core.JaxprEqn] = []
     self.captured: dict[core.Var, Any] = {}
     self.dependent: set[core.Var] = set()
+    self.has_own_derivatives = False
 
   def fresh(self, aval) -> core.Var:
     return core.Var(aval)
@@ -217,7 +221,10 @@ class _Inliner:
     depends = any(self._depends(atom) for atom in args)
     name = eqn.primitive.name
     if name in _CALLS:
-      return self.inline(*_opened(eqn.params[_CALLS[name]]), args, eqn)
+      jaxpr, consts = _opened(eqn.params[_CALLS[name]])
+      own = name.startswith('custom') and not is_of_jax(jaxpr)
+      self.has_own_derivatives |= own and depends
+      return self.inline(jaxpr, consts, args, eqn)
     if name in IDENTITIES:
       return args
     if name == 'scan' and depends:

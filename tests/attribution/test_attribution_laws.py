@@ -82,6 +82,14 @@ def test_they_jit_and_map_over_classes(name):
     np.testing.assert_allclose(maps, of(PARAMS, target), rtol=1e-4, atol=1e-6)
 
 
+@EVERY
+def test_classes_that_do_not_exist_get_nan_where_they_are_not_known(name):
+  call = lambda target: METHODS[name](shallow, PARAMS, X, target)
+  maps = jax.jit(call)(jnp.array([-1, CLASSES, TARGET[2]]))
+  assert np.all(np.isnan(maps[:2]))
+  np.testing.assert_allclose(maps[2], found(name)[2], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   'name', [m for m in METHODS if m != 'expected_gradients']
 )
@@ -116,3 +124,7 @@ def test_the_table_needs_nothing_but_pictures_and_classes():
   for name, method in attribution.METHODS.items():
     maps = method(shallow, parameters(bias=0.0), X, TARGET)
     assert maps.shape == SHAPE, name
+    chunked = method(shallow, parameters(bias=0.0), X, TARGET, chunk=1)
+    np.testing.assert_allclose(
+      chunked, maps, rtol=1e-3, atol=1e-4, err_msg=name
+    )

@@ -15,6 +15,7 @@ from bort_jax.inversion.program import trace
 X = pictures()
 PARAMS = parameters()
 KERNEL = PARAMS['kernel0']
+OUTSIDE = jnp.array([0, 50])
 
 
 def scales(function, params=None):
@@ -45,6 +46,8 @@ HOMOGENEOUS = {
   'softmax_of_directions': lambda x: x * jax.nn.softmax(normalized(x)),
   'add_zero': lambda x: x + 0.0,
   'clip': lambda x: jnp.clip(x, 0.0),
+  'filled_by_zeros': lambda x: x.at[:, OUTSIDE].get(mode='fill', fill_value=0),
+  'gathered': lambda x: x[:, jnp.array([1, 0])],
 }
 
 OTHERS = {
@@ -59,6 +62,7 @@ OTHERS = {
   'padded_by_ones': lambda x: jnp.pad(
     x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0
   ),
+  'filled_by_ones': lambda x: x.at[:, OUTSIDE].get(mode='fill', fill_value=1),
   'layer_norm': lambda x: jax.nn.standardize(x),
   'softmax': jax.nn.softmax,
   'rounded': jnp.round,
@@ -80,6 +84,31 @@ def test_what_does_not_scale_is_not_taken_to(name):
   function = OTHERS[name]
   assert not np.allclose(function(3 * X), 3 * function(X), rtol=1e-3)
   assert not scales(lambda _, x: function(x))
+
+
+@jax.custom_jvp
+def surrogate(x):
+  return jnp.maximum(x, 0)
+
+
+surrogate.defjvp(
+  lambda x, change: (surrogate(*x), jax.nn.sigmoid(x[0]) * change[0])
+)
+
+
+@jax.custom_vjp
+def cut(x):
+  return jnp.abs(x)
+
+
+cut.defvjp(lambda x: (cut(x), x), lambda x, change: (change * x,))
+
+
+@pytest.mark.parametrize(
+  'function', [surrogate, cut, jax.jit(surrogate), jax.checkpoint(cut)]
+)
+def test_derivatives_of_ones_own_need_not_scale(function):
+  assert not scales(lambda _, x: jax.nn.relu(x) + function(x))
 
 
 def test_it_goes_by_the_numbers_of_parameters():

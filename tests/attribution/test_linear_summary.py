@@ -21,6 +21,7 @@ from attribution_helpers import (
 )
 
 from bort_jax import attribution
+from bort_jax.attribution import AttributionError
 
 
 def gated(params, x):
@@ -65,6 +66,66 @@ def test_it_is_exact(name, float64):
     np.testing.assert_allclose(
       found.weights[:, k], gradient, rtol=1e-10, atol=1e-13
     )
+
+
+def flat(x):
+  return x.reshape(len(x), -1)
+
+
+def sorted_with_places(x):
+  places = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
+  return jax.lax.sort_key_val(x, places)
+
+
+def chosen_with_number(x):
+  branches = (lambda x: (2 * x, 1)), (lambda x: (-x, 2))
+  return jax.lax.cond(jnp.sum(x) > 1e9, *branches, x)
+
+
+# of 2 x + 0.5 flipped, and so on: constants must not change what is picked
+CHOICES = {
+  'top_k': lambda x: jax.lax.top_k(2 * x + 0.5, x.shape[1])[0],
+  'values of a sort': lambda x: sorted_with_places(0.3 - x)[0],
+  'sorted by another': lambda x: jax.lax.sort_key_val(jnp.sin(x), x + 1)[1],
+  'sorted by constants': lambda x: jax.lax.sort_key_val(
+    jnp.zeros_like(x) - jnp.arange(72.0)[None], x
+  )[1],
+  'constants sorted': lambda x: (
+    x * jax.lax.sort_key_val(x, x * 0 + jnp.arange(72.0)[None])[1]
+  ),
+  'floats with integers': lambda x: chosen_with_number(x)[0],
+  'bounds that depend on x': lambda x: jax.lax.clamp(
+    0.5 * x[:, ::-1] - 1, x, x[:, ::-1] + 0.1
+  ),
+}
+
+
+@pytest.mark.parametrize('name', CHOICES)
+def test_weights_are_the_derivative(name, float64):
+  network = lambda params, x: CHOICES[name](flat(x)) @ params
+  params = pictures((72, CLASSES), 1, jnp.float64)
+  x = pictures(dtype=jnp.float64)
+  found = attribution.linear_summary(network, params, x)
+  of_one = jax.jacrev(lambda x: network(params, x[None])[0])
+  np.testing.assert_allclose(
+    found.weights, jax.vmap(of_one)(x), rtol=1e-10, atol=1e-12
+  )
+  assert np.abs(found.weights).max() > 0.1
+  if name != 'constants sorted':
+    np.testing.assert_allclose(found.residual, 0, atol=1e-11)
+
+
+def test_loops_of_unknown_length_are_named_with_their_place():
+  def network(params, x):
+    start = 0, flat(x) @ params
+    return jax.lax.while_loop(
+      lambda state: state[0] < 3, lambda s: (s[0] + 1, 2 * s[1]), start
+    )[1]
+
+  with pytest.raises(
+    AttributionError, match=r'loop.*\(test_linear_summary.py:\d+\)'
+  ):
+    attribution.linear_summary(network, pictures((72, CLASSES)), pictures())
 
 
 def test_it_holds_around_the_picture(float64):

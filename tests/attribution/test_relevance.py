@@ -242,6 +242,31 @@ def test_weights_of_attention_are_constants(given):
   np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
+GATES = {
+  'one less': lambda g: 1 - jax.nn.sigmoid(g),
+  'negated': lambda g: 1 + -jax.nn.sigmoid(g),
+  'less one': lambda g: -(jax.nn.sigmoid(g) - 1),
+  'mirrored': lambda g: jax.nn.sigmoid(-g),
+}
+
+
+@pytest.mark.parametrize('name', GATES)
+def test_gates_get_none_however_they_are_written(name, float64):
+  def network(stop, params, x):
+    gates = stop(GATES[name](x[:, :3].sum((1, 2))))
+    return (gates * x[:, 3:].sum((1, 2))) @ params
+
+  params = pictures((2, CLASSES), 1, jnp.float64)
+  args = params, pictures(dtype=jnp.float64), TARGET
+  found = attribution.lrp(
+    functools.partial(network, lambda gate: gate), *args, epsilon=1e-14
+  )
+  expected = attribution.gradient_times_input(
+    functools.partial(network, jax.lax.stop_gradient), *args
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_other_products_give_half_to_each(float64):
   x = pictures(dtype=jnp.float64)
   network = lambda params, x: (x[:, :3] * x[:, 3:]).sum((1, 2)) @ params

@@ -60,6 +60,36 @@ def test_each_picture_can_have_its_own_channel_and_position(kernel, x):
     np.testing.assert_allclose(part[i], alone[0], atol=1e-6)
 
 
+@pytest.mark.parametrize('chunk', [1, 2, 9])
+def test_chunks_change_nothing(kernel, chunk):
+  x = jax.random.uniform(jax.random.key(1), (3, *SHAPE))
+  sizes = set()
+
+  def apply_fn(params, x):
+    sizes.add(len(x))
+    return patches(params, x)
+
+  for options in (
+    {'channel': 4, 'position': (1, 2)},
+    {'channel': jnp.array([2, 7, 1]), 'position': (jnp.array([0, 3, 2]), 1)},
+  ):
+    whole = inversion.backtrack(patches, kernel, x, **options)
+    part = inversion.backtrack(apply_fn, kernel, x, chunk=chunk, **options)
+    np.testing.assert_allclose(part, whole, atol=1e-6)
+  assert sizes == {min(chunk, 3), 3}  # of all, the form is looked up
+
+
+def test_chunks_of_classes_can_be_compiled(x):
+  weights = jax.nn.initializers.orthogonal()(jax.random.key(3), (144, 5))
+  apply_fn = lambda params, x: x.reshape(len(x), -1) @ params + 3.0
+  of = lambda target, **options: inversion.backtrack(
+    apply_fn, weights, x, target, **options
+  )
+  target = jnp.array([1, 4])
+  part = jax.jit(lambda target: of(target, chunk=1))(target)
+  np.testing.assert_allclose(part, of(target), atol=1e-6)
+
+
 def test_a_class_of_a_linear_classifier_stands_for_its_weights(x):
   weights = jax.nn.initializers.orthogonal()(jax.random.key(3), (144, 5))
   apply_fn = lambda params, x: x.reshape(len(x), -1) @ params + 3.0
@@ -164,6 +194,12 @@ def test_bad_requests_are_refused(kernel, x, network):
     inversion.backtrack(patches, kernel, x, channel=jnp.arange(3))
   with refuse('target must hold one class'):
     inversion.backtrack(patches, kernel, x, jnp.array([0, 1]))
+  with refuse('target must hold one class'):
+    flat = lambda params, x: x.reshape(len(x), -1)
+    inversion.backtrack(flat, kernel, x, jnp.array([0]), chunk=1)
+  for wrong in (0, 1.5):
+    with pytest.raises(ValueError, match='chunk must be an integer'):
+      inversion.backtrack(patches, kernel, x, channel=0, chunk=wrong)
   apply_fn, params, pictures = network
   with refuse("Did you mean 'act3'"):
     inversion.saliency(apply_fn, params, pictures, layer='act33')
