@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from bort_jax.inversion.certificate import certificate
@@ -14,7 +15,7 @@ from bort_jax.metrics.plan import Plan, make_plan
 from bort_jax.metrics.ranking import pixel_ranks
 from bort_jax.metrics.scores import score_of
 from bort_jax.metrics.substrate import Baseline
-from bort_jax.validation import check_number
+from bort_jax.validation import check_number, is_known
 
 _ROUNDINGS = 100  # as many as the certificate allows for
 
@@ -99,8 +100,9 @@ def certified_envelope(
   )
   if lipschitz is None:
     lipschitz = certificate(apply_fn, params, case.x).upper
-  else:
-    check_number('lipschitz', jnp.minimum(lipschitz, 1))  # infinity passes
+  elif is_known(lipschitz):
+    finite = np.minimum(np.asarray(lipschitz, float), 1)  # infinity passes
+    check_number('lipschitz', finite)
   return _envelope(apply_fn, plan, params, *case, jnp.asarray(lipschitz))
 
 

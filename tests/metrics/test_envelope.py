@@ -159,3 +159,27 @@ def test_jit_changes_no_bound():
   )
   eager, jitted = run(params, x), jax.jit(run)(params, x)
   np.testing.assert_allclose(jitted.lower, eager.lower, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('traced', ['target', 'attribution'])
+def test_parameters_may_be_known_where_others_are_traced(traced):
+  apply_fn, params, x, target = h.network()
+  case = {'target': target, 'attribution': x}
+
+  def bounds(value, lipschitz=None):
+    return metrics.certified_envelope(
+      apply_fn,
+      params,
+      x,
+      **{**case, traced: value},
+      steps=4,
+      lipschitz=lipschitz,
+    )
+
+  eager, jitted = bounds(case[traced]), jax.jit(bounds)(case[traced])
+  np.testing.assert_allclose(jitted.lower, eager.lower, rtol=1e-3, atol=1e-5)
+  for wrong in (-1.0, jnp.nan, jnp.float32(-1), np.ones(2)):
+    with pytest.raises(ValueError, match='lipschitz'):
+      jax.jit(lambda value, wrong=wrong: bounds(value, wrong))(case[traced])
+  open_ended = jax.jit(lambda value: bounds(value, jnp.inf))(case[traced])
+  assert jnp.all(open_ended.upper[:, 1:] == 1)
