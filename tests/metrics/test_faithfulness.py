@@ -65,6 +65,28 @@ def test_a_random_map_is_not_faithful():
   assert jnp.all(jnp.abs(found.correlation) < 0.95)
 
 
+@pytest.mark.parametrize('channels', [None, 1, 3])
+def test_maps_that_are_the_same_everywhere_are_undefined(channels):
+  case, _, _ = linear_case((2, 32, 32, 3))
+  maps = jnp.full((2, 32, 32), 0.1)
+  if channels is not None:
+    maps = maps[..., None] * jnp.arange(1.0, 1 + channels).reshape(1, 1, 1, -1)
+  correlated = functools.partial(
+    metrics.faithfulness_correlation, *case, maps, runs=20
+  )
+  assert jnp.all(jnp.isnan(correlated(key=KEY).correlation))
+  sizes = jnp.arange(1, 21).reshape(1, 20, 1, 1)
+  order = jnp.arange(1024).reshape(1, 1, 32, 32)
+  growing = jnp.broadcast_to(order < sizes, (2, 20, 32, 32))
+  found = correlated(subsets=growing)
+  assert jnp.all(jnp.isfinite(found.correlation))
+  np.testing.assert_allclose(
+    found.attribution,
+    jnp.sum(maps.reshape(2, 1024, -1), -1)[:, :1] * sizes.reshape(1, 20),
+    rtol=1e-5,
+  )
+
+
 @pytest.mark.parametrize('numbers', [False, True])
 def test_subsets_that_are_given_are_used(numbers, float64):
   apply_fn, params, x, target = h.network(dtype=jnp.float64)
