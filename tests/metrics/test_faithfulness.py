@@ -133,6 +133,16 @@ def test_infidelity_is_of_independent_perturbations(float64):
   np.testing.assert_allclose(found.value, expected, rtol=0.15)
 
 
+@pytest.mark.parametrize('factor', [1e-30, 1e-20, 1e20])
+def test_the_best_scale_is_found_of_maps_of_any_size(factor):
+  case, _, weights = linear_case()
+  found = metrics.infidelity(*case, factor * weights, key=KEY, samples=20)
+  np.testing.assert_allclose(found.scale * factor, 1, rtol=1e-4)
+  np.testing.assert_allclose(found.scaled, 0, atol=1e-8)
+  nothing = metrics.infidelity(*case, 0 * weights, key=KEY, samples=20)
+  assert jnp.all(jnp.isnan(nothing.scale) & jnp.isnan(nothing.scaled))
+
+
 def test_squares_are_taken_from_the_picture_itself(float64):
   case, exact, weights = linear_case((2, 5, 6, 2), jnp.float64)
   found = metrics.infidelity(
