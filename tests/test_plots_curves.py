@@ -28,7 +28,7 @@ def curves(case):
   args, maps, random = case
   of = lambda judge: {
     'exact': judge(*args, maps, steps=8),
-    plots.RANDOM: judge(*args, random, steps=8),
+    metrics.CONTROL: judge(*args, random, steps=8),
   }
   return of(metrics.deletion), of(metrics.insertion)
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.figure import Figure
 
-RANDOM = 'random map'
+from bort_jax.metrics import CONTROL
 
 
 class Curve(Protocol):
@@ -51,8 +51,8 @@ def perturbation_curves(
   """Mean curves of deletion and insertion, with their standard errors.
 
   Means, errors and areas are over the pictures for which a score is defined. A
-  control of random maps, under the name ``'random map'``, is drawn grey and
-  dashed.
+  control of random maps, under the name that ``metrics.compare`` gives it,
+  ``metrics.CONTROL``, is drawn grey and dashed.
 
   Args:
     deletion: curves by the name of their method; they should fall fast.
@@ -101,15 +101,15 @@ def perturbation_curves(
 
 
 def _colors(names: list[str]) -> dict[str, str]:
-  methods = [name for name in dict.fromkeys(names) if name != RANDOM]
-  return {name: f'C{i}' for i, name in enumerate(methods)} | {RANDOM: '0.45'}
+  methods = [name for name in dict.fromkeys(names) if name != CONTROL]
+  return {name: f'C{i}' for i, name in enumerate(methods)} | {CONTROL: '0.45'}
 
 
 def _draw(panel, name: str, curve: Curve, color: str) -> None:
   fractions = np.asarray(curve.fractions)
   mean, error = _mean_and_error(np.asarray(curve.scores, np.float64))
   area, _ = _mean_and_error(np.asarray(curve.auc, np.float64)[:, None])
-  style = '--' if name == RANDOM else '-'
+  style = '--' if name == CONTROL else '-'
   label = f'{name}: AUC {area.item():.3f}'
   panel.plot(fractions, mean, style, color=color, label=label)
   panel.fill_between(
