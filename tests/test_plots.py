@@ -1,8 +1,9 @@
 """What figures show: their labels, colours and axes."""
 
+import numpy as np
 import pytest
 
-from bort_jax import plots
+from bort_jax import metrics, plots
 from bort_jax.train.metrics import Epoch, Spread, Step
 
 STEPS = [Step(i, 2.0 / i, 1.0) for i in range(1, 9)]
@@ -43,3 +44,15 @@ def test_the_constraint_is_in_the_label_and_not_in_the_colour(
   (panel,) = plots.singular_values_over_training(histories).axes
   colors = {line.get_label(): line.get_color() for line in panel.get_lines()}
   assert colors == {label: 'C0', 'AdamW': 'C1'}
+
+
+@pytest.mark.parametrize(
+  ('size', 'text'),
+  [(12, '1.00 · 0.00 · 1.00 · 0.64'), (8, '1.00 · 0.00 · 1.00')],
+)
+def test_errors_that_are_defined_stand_under_what_came_back(size, text):
+  """SSIM of a picture twice as bright is 0.8², where there is room for it."""
+  pictures = np.linspace(0, 1, size**2).reshape(1, size, size, 1)
+  errors = {'doubled': metrics.reconstruction_error(pictures, 2 * pictures)}
+  _, panel = plots.inversions(pictures, {'doubled': 2 * pictures}, errors).axes
+  assert panel.get_xlabel() == text

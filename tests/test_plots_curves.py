@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bort_jax import metrics, plots
+from bort_jax.plots.colors import OKABE_ITO
 
 
 def apply_fn(params, x):
@@ -28,7 +29,7 @@ def curves(case):
   args, maps, random = case
   of = lambda judge: {
     'exact': judge(*args, maps, steps=8),
-    plots.RANDOM: judge(*args, random, steps=8),
+    metrics.CONTROL: judge(*args, random, steps=8),
   }
   return of(metrics.deletion), of(metrics.insertion)
 
@@ -43,6 +44,20 @@ def test_curves_are_means_of_the_scores(curves):
     assert exact.get_label() == f'exact: AUC {by_name["exact"].auc.mean():.3f}'
     assert random.get_linestyle() == '--'
     assert random.get_color() == '0.45'
+
+
+def test_no_two_of_many_curves_look_alike(curves):
+  deletion, _ = curves
+  names = [*map(str, range(20)), metrics.CONTROL]
+  many = dict.fromkeys(names, deletion['exact'])
+  for panel in plots.perturbation_curves(many, many).axes:
+    lines = panel.get_lines()
+    looks = {(line.get_color(), line.get_linestyle()) for line in lines}
+    assert len(looks) == len(names)
+    # where colours cannot be told apart, neighbours differ in their dashes
+    styles = [line.get_linestyle() for line in lines]
+    assert all(a != b for a, b in zip(styles, styles[1:], strict=False))
+    assert {line.get_color() for line in lines[:7]} == set(OKABE_ITO)
 
 
 def test_the_envelope_holds_the_curve_and_does_not_rule_the_axis(case, curves):

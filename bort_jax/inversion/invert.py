@@ -234,6 +234,7 @@ def refuse_nonfinite(given: Any) -> None:
     )
 
 
+@jax.ensure_compile_time_eval()  # what is known is read under jit too
 def _nonfinite(given: Any) -> list[str]:
   """The names of the arrays that have numbers that are not finite."""
   return [

@@ -4,6 +4,7 @@ from bort_jax.metrics.completeness import Completeness as Completeness
 from bort_jax.metrics.completeness import completeness as completeness
 from bort_jax.metrics.complexity import complexity as complexity
 from bort_jax.metrics.complexity import sparseness as sparseness
+from bort_jax.metrics.control import CONTROL as CONTROL
 from bort_jax.metrics.control import Comparison as Comparison
 from bort_jax.metrics.control import compare as compare
 from bort_jax.metrics.control import random_attribution as random_attribution

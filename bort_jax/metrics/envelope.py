@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from bort_jax.inversion.certificate import certificate
@@ -14,7 +15,7 @@ from bort_jax.metrics.plan import Plan, make_plan
 from bort_jax.metrics.ranking import pixel_ranks
 from bort_jax.metrics.scores import score_of
 from bort_jax.metrics.substrate import Baseline
-from bort_jax.validation import check_number
+from bort_jax.validation import check_number, is_known
 
 _ROUNDINGS = 100  # as many as the certificate allows for
 
@@ -51,6 +52,9 @@ def certified_envelope(
   z_t − log Σ e^z of the others, have a gradient of norm ≤ √2 in z, so they move
   by at most √2·L·d, and the probability stays between the sigmoids of both
   ends. The products that L is made of are far from tight for deep networks.
+
+  The bounds are widened by what rounding is taken to do to a pass: 100 times
+  that of a number as large as the logits.
 
   Args:
     apply_fn: see :func:`deletion`.
@@ -96,8 +100,9 @@ def certified_envelope(
   )
   if lipschitz is None:
     lipschitz = certificate(apply_fn, params, case.x).upper
-  else:
-    check_number('lipschitz', jnp.minimum(lipschitz, 1))  # infinity passes
+  elif is_known(lipschitz):
+    finite = np.minimum(np.asarray(lipschitz, float), 1)  # infinity passes
+    check_number('lipschitz', finite)
   return _envelope(apply_fn, plan, params, *case, jnp.asarray(lipschitz))
 
 
@@ -107,25 +112,37 @@ def _envelope(
 ) -> Envelope:
   logits = apply_fn(params, x)
   dtype = wide(logits.dtype)
+  rounding = _ROUNDINGS * float(jnp.finfo(logits.dtype).eps)
+  logits = logits.astype(dtype)
   distance = _distances(plan, x, base, maps).astype(dtype)
   lipschitz = lipschitz.astype(dtype)
   # of no distance nothing moves, whatever the constant
-  reach = jnp.where(distance > 0, lipschitz * distance, 0)
+  reach = jnp.where(distance == 0, 0, lipschitz * distance)
+  largest = jnp.max(jnp.abs(logits), axis=1, keepdims=True)
+  rounded = rounding * (1 + largest + reach)
   start = score_of(logits, target, 'logit')[:, None]
   match plan.score:
     case 'softmax':
-      odds = _log_odds(logits.astype(dtype), target)[:, None]
-      lower, upper = (
-        jax.nn.sigmoid(odds + sign * 2**0.5 * reach) for sign in (-1, 1)
-      )
+      odds = _log_odds(logits, target)[:, None]
+      lower, upper = _chances(odds, 2**0.5 * reach + 2 * rounded)
     case 'logit':
-      lower, upper = start - reach, start + reach
+      lower, upper = start - reach - rounded, start + reach + rounded
     case _:
-      part = jnp.where(start == 0, jnp.nan, reach / jnp.abs(start))
+      least = jnp.maximum(jnp.abs(start) - rounded, 0)
+      part = (reach + 2 * rounded) / least
+      part = jnp.where(start == 0, jnp.nan, part)
       lower, upper = 1 - part, 1 + part
   lower, upper = (undefined_if_not_finite(b, maps) for b in (lower, upper))
   fractions = jnp.asarray(plan.fractions, dtype)
   return Envelope(fractions, lower, upper, distance, lipschitz)
+
+
+def _chances(odds: jax.Array, reach: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The least and greatest probability of log-odds that move so far."""
+  slack = _ROUNDINGS * float(jnp.finfo(odds.dtype).eps)
+  lower = jax.nn.sigmoid(odds - reach) - slack
+  upper = jax.nn.sigmoid(odds + reach) + slack
+  return jnp.clip(lower, 0, 1), jnp.clip(upper, 0, 1)
 
 
 def _log_odds(logits: jax.Array, target: jax.Array) -> jax.Array:

@@ -14,7 +14,8 @@ from bort_jax.metrics.checks import (
   check_count,
   checked_attribution,
   checked_case,
-  wide,
+  pixels_of,
+  rows_of,
 )
 from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
 from bort_jax.metrics.correlation import pearson
@@ -132,12 +133,18 @@ def _correlated(
       chosen = subsets[picture, run]
     mixed = jnp.where(chosen, base[picture], x[picture])
     score = score_of(apply_fn(params, mixed), target[picture], options.score)
-    counted = jnp.where(chosen, jnp.broadcast_to(maps[picture], mixed.shape), 0)
-    total = jnp.sum(counted, axis=(1, 2, 3))
-    return total.astype(wide(maps.dtype)), whole[picture] - score
+    total = jnp.sum(jnp.where(chosen, maps[picture], 0), axis=(1, 2, 3))
+    # in any order sums of one number are rounded otherwise
+    flat = jnp.sum(chosen, axis=(1, 2, 3)) * maps[picture, 0, 0, 0]
+    total = jnp.where(constant[picture], flat, total)
+    return total, whole[picture] - score
 
-  if maps.shape[-1] == 1:  # a map of pixels counts each once
-    maps = maps / x.shape[-1]
+  numbers = subsets is not None and subsets.shape[-1] > 1
+  if not numbers:
+    maps = pixels_of(maps)[..., None]
+  elif maps.shape[-1] == 1:  # a map of pixels counts each once
+    maps = jnp.broadcast_to(maps / x.shape[-1], x.shape)
+  constant = jnp.ptp(rows_of(maps), axis=1) == 0
   totals, drops = over_pairs(one, options.runs, len(x), options.chunk)
   dtype = jnp.promote_types(totals.dtype, drops.dtype)
   correlation = pearson(totals.astype(dtype), drops.astype(dtype))

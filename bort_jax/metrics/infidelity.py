@@ -182,8 +182,11 @@ def _infidelity(
     return foretold, whole[picture] - score
 
   foretold, drop = over_pairs(one, options.samples, len(x), options.chunk)
-  energy = jnp.mean(jnp.square(foretold), axis=1)
-  scale = jnp.mean(foretold * drop, axis=1) / energy
-  scale = jnp.where(energy > 0, scale, jnp.nan)
+  greatest = jnp.max(jnp.abs(foretold), axis=1)
+  greatest = jnp.where(greatest == 0, jnp.nan, greatest)
+  unit = foretold / greatest[:, None]  # no square of it is out of range
+  fitted = jnp.mean(unit * drop, axis=1) / jnp.mean(jnp.square(unit), axis=1)
   miss = lambda guess: jnp.mean(jnp.square(guess - drop), axis=1)
-  return Infidelity(miss(foretold), miss(scale[:, None] * foretold), scale)
+  return Infidelity(
+    miss(foretold), miss(fitted[:, None] * unit), fitted / greatest
+  )

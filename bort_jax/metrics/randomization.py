@@ -168,8 +168,12 @@ def _likeness(
   sizes = jnp.abs(plain), jnp.abs(other)
   structure = jnp.full(len(plain), jnp.nan, plain.dtype)
   if fits(window, plain.shape):
+    constant = functools.reduce(
+      jnp.logical_or, (jnp.ptp(rows_of(a), axis=1) == 0 for a in sizes)
+    )
     greatest = lambda a: jnp.max(a, axis=(1, 2, 3), keepdims=True)
     structure = ssim(*(a / greatest(a) for a in sizes), window=window)
+    structure = jnp.where(constant, jnp.nan, structure)
   signed = spearman(rows_of(plain), rows_of(other))
   return signed, spearman(*map(rows_of, sizes)), structure
 

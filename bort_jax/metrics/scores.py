@@ -11,8 +11,10 @@ Score: TypeAlias = Literal['softmax', 'logit']
 
 
 def score_of(logits: jax.Array, target: jax.Array, score: str) -> jax.Array:
-  """(N,) the probability of classes, or their logits themselves."""
+  """(N,) the probability of classes, or their logits; NaN of no class."""
   logits = logits.astype(wide(logits.dtype))
   if score == 'softmax':
     logits = jax.nn.softmax(logits, axis=-1)
-  return jnp.take_along_axis(logits, target[:, None], axis=1)[:, 0]
+  exists = (target >= 0) & (target < logits.shape[1])
+  chosen = jnp.take_along_axis(logits, target[:, None], axis=1)[:, 0]
+  return jnp.where(exists, chosen, jnp.nan)

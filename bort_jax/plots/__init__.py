@@ -8,7 +8,6 @@ from bort_jax.plots.attributions import (
   attribution_overlay as attribution_overlay,
 )
 from bort_jax.plots.colors import map_colors as map_colors
-from bort_jax.plots.curves import RANDOM as RANDOM
 from bort_jax.plots.curves import perturbation_curves as perturbation_curves
 from bort_jax.plots.labels import label_of as label_of
 from bort_jax.plots.pictures import best_scale as best_scale

@@ -1,4 +1,4 @@
-"""The colours of attribution maps, which the colour-blind can tell apart."""
+"""Colours of maps and lines, which the colour-blind can tell apart."""
 
 from typing import Literal, TypeAlias, get_args
 
@@ -10,6 +10,16 @@ Kind: TypeAlias = Literal['signed', 'absolute']
 # Orange for a class and purple against it; dark blue to yellow for amounts.
 COLORMAPS = {'signed': 'PuOr_r', 'absolute': 'cividis'}
 PERCENTILE = 99.0
+# Of lines: the palette of Okabe and Ito, less its yellow, faint on white.
+OKABE_ITO = (
+  '#0072B2',
+  '#D55E00',
+  '#009E73',
+  '#CC79A7',
+  '#56B4E9',
+  '#E69F00',
+  '#000000',
+)
 
 
 def flat_map(attribution: np.ndarray, kind: Kind = 'signed') -> np.ndarray:

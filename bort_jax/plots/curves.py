@@ -1,12 +1,17 @@
 """Curves of deletion and insertion."""
 
+import itertools
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
 
-RANDOM = 'random map'
+from bort_jax.metrics import CONTROL
+from bort_jax.plots.colors import OKABE_ITO
+
+# No divisor in common with the colours: of 21 lines none look alike.
+_DASHES = ('-', '-.', ':')
 
 
 class Curve(Protocol):
@@ -51,8 +56,8 @@ def perturbation_curves(
   """Mean curves of deletion and insertion, with their standard errors.
 
   Means, errors and areas are over the pictures for which a score is defined. A
-  control of random maps, under the name ``'random map'``, is drawn grey and
-  dashed.
+  control of random maps, under the name that ``metrics.compare`` gives it,
+  ``metrics.CONTROL``, is drawn grey and dashed.
 
   Args:
     deletion: curves by the name of their method; they should fall fast.
@@ -85,13 +90,13 @@ def perturbation_curves(
     )
   figure = Figure(figsize=(8, 3), layout='constrained')
   panels = figure.subplots(1, 2, sharey=True)
-  colors = _colors([*deletion, *insertion])
+  looks = _looks([*deletion, *insertion])
   for panel, heading, curves in zip(
     panels, ('deletion', 'insertion'), (deletion, insertion), strict=True
   ):
     panel.set(title=heading, xlabel='share of the pixels', xlim=(0, 1))
     for name, curve in curves.items():
-      _draw(panel, name, curve, colors[name])
+      _draw(panel, name, curve, looks[name])
   panels[0].set_ylabel(score)
   if envelope is not None:
     _draw_envelope(panels[0], envelope)
@@ -100,20 +105,33 @@ def perturbation_curves(
   return figure
 
 
-def _colors(names: list[str]) -> dict[str, str]:
-  methods = [name for name in dict.fromkeys(names) if name != RANDOM]
-  return {name: f'C{i}' for i, name in enumerate(methods)} | {RANDOM: '0.45'}
+class _Look(NamedTuple):
+  color: str
+  dashes: str
 
 
-def _draw(panel, name: str, curve: Curve, color: str) -> None:
+def _looks(names: list[str]) -> dict[str, _Look]:
+  """What each line looks like, wherever it is drawn."""
+  methods = [name for name in dict.fromkeys(names) if name != CONTROL]
+  looks = map(_Look, itertools.cycle(OKABE_ITO), itertools.cycle(_DASHES))
+  return dict(zip(methods, looks, strict=False)) | {
+    CONTROL: _Look('0.45', '--')
+  }
+
+
+def _draw(panel, name: str, curve: Curve, look: _Look) -> None:
   fractions = np.asarray(curve.fractions)
   mean, error = _mean_and_error(np.asarray(curve.scores, np.float64))
   area, _ = _mean_and_error(np.asarray(curve.auc, np.float64)[:, None])
-  style = '--' if name == RANDOM else '-'
   label = f'{name}: AUC {area.item():.3f}'
-  panel.plot(fractions, mean, style, color=color, label=label)
+  panel.plot(fractions, mean, look.dashes, color=look.color, label=label)
   panel.fill_between(
-    fractions, mean - error, mean + error, color=color, alpha=0.15, linewidth=0
+    fractions,
+    mean - error,
+    mean + error,
+    color=look.color,
+    alpha=0.15,
+    linewidth=0,
   )
 
 

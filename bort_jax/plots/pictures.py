@@ -74,8 +74,9 @@ def inversions(
 ) -> Figure:
   """A row for each picture, a column for each way it came back.
 
-  Nothing is rescaled for display. Under each stand its raw and scale-fitted
-  relative error and its correlation.
+  Nothing is rescaled for display. Under each stand, where they are defined, its
+  raw and scale-fitted relative error, its correlation and its structural
+  similarity.
 
   Args:
     pictures: (N, H, W, C) in 0 … 1, C one or three.
@@ -91,7 +92,8 @@ def inversions(
     for panel, numbers in zip(
       column, zip(*errors[heading], strict=True), strict=False
     ):
-      text = ' · '.join(f'{number:.2f}' for number in numbers)
+      defined = [number for number in numbers if not np.isnan(number)]
+      text = ' · '.join(f'{number:.2f}' for number in defined)
       panel.set_xlabel(text, fontsize=7)
   return figure
 

@@ -1,5 +1,6 @@
 """What is certain of a network, layer by layer, in words and a table."""
 
+import decimal
 from typing import NamedTuple
 
 import jax
@@ -47,13 +48,20 @@ def _whole(label: str, found: Certificate) -> str:
       f'{label} has no global bound: none is known of {unbounded[0]}. Near'
       f' these pictures it stretches by {float(found.lower):.3g}.'
     )
-  radius = float(np.median(found.radius))
+  least, middle = np.min(found.radius), np.median(found.radius)
   return (
     f'{label} stretches no difference of two pictures by more than'
     f' {float(found.upper):.3g}; near these pictures {float(found.lower):.3g}'
-    f' is reached. No change of a smaller 2-norm than {radius:.2g} (median)'
-    ' alters what it predicts.'
+    f' is reached. No change of a smaller 2-norm than {_rounded_down(least)}'
+    ' alters what it predicts of any of these pictures, and none of a smaller'
+    f' one than {_rounded_down(middle)} what it predicts of half of them.'
   )
+
+
+def _rounded_down(radius: np.floating) -> str:
+  """Two digits that claim no more than what is certain."""
+  down = decimal.Context(prec=2, rounding=decimal.ROUND_FLOOR)
+  return f'{down.create_decimal_from_float(float(radius)):.2g}'
 
 
 def _loss(found: Certificate) -> str:

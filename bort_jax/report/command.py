@@ -48,4 +48,5 @@ def explain_command(
       data_dir=data_dir,
       tell=status.update,
     )
-  console.print(f'The report is in {path}.')
+  # a path is no markup, and is copied in one piece
+  console.print(f'The report is in {path}.', markup=False, soft_wrap=True)

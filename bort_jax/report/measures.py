@@ -19,7 +19,6 @@ _STEPS = 32  # of deletion and insertion, at most
 _PIXELS = 4  # of a step, at least
 _SUBSETS = 50  # of pixels
 _MARK = '†'
-CONTROL = plots.RANDOM
 
 
 class Measured(NamedTuple):
@@ -55,11 +54,11 @@ def measure(methods: Sequence[Method], case: Case) -> dict[str, Measured | str]:
 
   Returns:
     The measures by the name of the method, or why there are none; under
-    :data:`CONTROL` those of random maps.
+    ``metrics.CONTROL`` those of random maps.
   """
   found = {m.name: attempt(_measure_method, m, case) for m in methods}
   random = metrics.random_attribution(jax.random.key(3), case.x)
-  return {**found, CONTROL: _measure_maps(case, random, None)}
+  return {**found, metrics.CONTROL: _measure_maps(case, random, None)}
 
 
 def _measure_method(method: Method, case: Case) -> Measured:
@@ -153,10 +152,12 @@ def measure_table(
   Returns:
     The table.
   """
-  labels = {m.name: m.label for m in methods} | {CONTROL: CONTROL}
+  labels = {m.name: m.label for m in methods} | {
+    metrics.CONTROL: metrics.CONTROL
+  }
   groups = {
     network: [
-      _row(labels[name], values, by_name[CONTROL])
+      _row(labels[name], values, by_name[metrics.CONTROL])
       for name, values in by_name.items()
     ]
     for network, by_name in measured.items()
@@ -165,7 +166,7 @@ def measure_table(
     f'Mean ± standard error over {count} test pictures, of the class that the'
     f' network predicts. {_MARK} no better than random maps.'
   )
-  return Table(caption, ('method', *COLUMNS), groups, CONTROL)
+  return Table(caption, ('method', *COLUMNS), groups, metrics.CONTROL)
 
 
 def _row(label: str, values: Measured | str, control: Any) -> list[str]:
@@ -174,7 +175,7 @@ def _row(label: str, values: Measured | str, control: Any) -> list[str]:
   chance = [-control.deletion.auc, control.insertion.auc, control.faithfulness]
   mine = [-values.deletion.auc, values.insertion.auc, values.faithfulness]
   weak = [
-    label != CONTROL and not _mean(one) > _mean(other)
+    label != metrics.CONTROL and not _mean(one) > _mean(other)
     for one, other in zip(mine, chance, strict=True)
   ]
   return [
@@ -225,7 +226,7 @@ def curve_figures(
   Returns:
     A figure for each method, or why there is none.
   """
-  control = measured[CONTROL]
+  control = measured[metrics.CONTROL]
   assert isinstance(control, Measured)
   return {
     method.name: _curves(method, measured[method.name], control)
@@ -237,8 +238,8 @@ def _curves(method: Method, values: Measured | str, control: Measured) -> Shown:
   if isinstance(values, str):
     return Shown(why=values)
   figure = plots.perturbation_curves(
-    {method.label: values.deletion, CONTROL: control.deletion},
-    {method.label: values.insertion, CONTROL: control.insertion},
+    {method.label: values.deletion, metrics.CONTROL: control.deletion},
+    {method.label: values.insertion, metrics.CONTROL: control.insertion},
     envelope=values.envelope,
   )
   caption = (

@@ -23,7 +23,7 @@ function readAddress() {
 
 // Whatever an address asks for that does not exist gives way to what does.
 function repair() {
-  if (!data.pictures[state.picture]) state.picture = '0';
+  if (!Object.keys(data.pictures).includes(state.picture)) state.picture = '0';
   if (!find(data.networks, state.network)) state.network = data.networks[0].name;
   if (!find(data.methods, state.method)) state.method = data.methods[0].name;
   const { classes } = view();

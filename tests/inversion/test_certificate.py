@@ -158,6 +158,14 @@ def test_one_output_the_identity_and_what_has_no_limit():
     inversion.certificate(lambda w, x: w * x, jnp.full(3, jnp.nan), jnp.ones(3))
 
 
+def test_parameters_that_are_known_are_read_under_jit():
+  scaled = lambda w, x: w[None] * x
+  upper = lambda w: jax.jit(lambda x: inversion.certificate(scaled, w, x).upper)
+  assert upper(jnp.full(3, 2.0))(jnp.ones((1, 3))) == pytest.approx(2, rel=1e-3)
+  with pytest.raises(inversion.InversionError, match='not finite in params'):
+    upper(jnp.full(3, jnp.nan))(jnp.ones((1, 3)))
+
+
 @pytest.mark.parametrize('shape', [(3, 7, 5), (2, 300, 310), (1, 1, 1)])
 def test_norm_bound(shape):
   matrices = jax.random.normal(jax.random.key(1), shape)

@@ -65,6 +65,28 @@ def test_a_random_map_is_not_faithful():
   assert jnp.all(jnp.abs(found.correlation) < 0.95)
 
 
+@pytest.mark.parametrize('channels', [None, 1, 3])
+def test_maps_that_are_the_same_everywhere_are_undefined(channels):
+  case, _, _ = linear_case((2, 32, 32, 3))
+  maps = jnp.full((2, 32, 32), 0.1)
+  if channels is not None:
+    maps = maps[..., None] * jnp.arange(1.0, 1 + channels).reshape(1, 1, 1, -1)
+  correlated = functools.partial(
+    metrics.faithfulness_correlation, *case, maps, runs=20
+  )
+  assert jnp.all(jnp.isnan(correlated(key=KEY).correlation))
+  sizes = jnp.arange(1, 21).reshape(1, 20, 1, 1)
+  order = jnp.arange(1024).reshape(1, 1, 32, 32)
+  growing = jnp.broadcast_to(order < sizes, (2, 20, 32, 32))
+  found = correlated(subsets=growing)
+  assert jnp.all(jnp.isfinite(found.correlation))
+  np.testing.assert_allclose(
+    found.attribution,
+    jnp.sum(maps.reshape(2, 1024, -1), -1)[:, :1] * sizes.reshape(1, 20),
+    rtol=1e-5,
+  )
+
+
 @pytest.mark.parametrize('numbers', [False, True])
 def test_subsets_that_are_given_are_used(numbers, float64):
   apply_fn, params, x, target = h.network(dtype=jnp.float64)
@@ -109,6 +131,16 @@ def test_infidelity_is_of_independent_perturbations(float64):
   # I·a − I·w = 0.5 Σ I, of 40 independent numbers of deviation 0.2
   expected = 0.25 * 40 * 0.2**2
   np.testing.assert_allclose(found.value, expected, rtol=0.15)
+
+
+@pytest.mark.parametrize('factor', [1e-30, 1e-20, 1e20])
+def test_the_best_scale_is_found_of_maps_of_any_size(factor):
+  case, _, weights = linear_case()
+  found = metrics.infidelity(*case, factor * weights, key=KEY, samples=20)
+  np.testing.assert_allclose(found.scale * factor, 1, rtol=1e-4)
+  np.testing.assert_allclose(found.scaled, 0, atol=1e-8)
+  nothing = metrics.infidelity(*case, 0 * weights, key=KEY, samples=20)
+  assert jnp.all(jnp.isnan(nothing.scale) & jnp.isnan(nothing.scaled))
 
 
 def test_squares_are_taken_from_the_picture_itself(float64):

@@ -57,6 +57,27 @@ def test_targets(metric, target, match):
   refused(metric, match, target=np.asarray(target))
 
 
+@EACH
+def test_targets_that_cannot_be_read_are_undefined(metric):
+  apply_fn, params, x, _ = h.network(SHAPE)
+  maps = h.pictures(SHAPE, seed=5)
+  found = jax.jit(lambda target: metric(apply_fn, params, x, target, maps))(
+    jnp.array([0, -1, 4])
+  )
+  judged = {
+    'PerturbationCurve': ('scores', 'auc'),
+    'Envelope': ('lower', 'upper'),
+    'Completeness': ('delta',),
+    'FaithfulnessCorrelation': ('correlation', 'drop'),
+    'Infidelity': metrics.Infidelity._fields,
+  }
+  for field in judged[type(found).__name__]:
+    value = np.asarray(getattr(found, field)).reshape(3, -1)
+    undefined = np.isnan(value)
+    assert undefined[1:].all(), field
+    assert not undefined[0].any(), field
+
+
 def test_a_target_that_is_missing():
   apply_fn, params, x, _ = h.network(SHAPE)
   missing: Any = None

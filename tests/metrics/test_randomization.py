@@ -129,8 +129,9 @@ def test_small_maps_have_no_structural_similarity():
   assert np.isfinite(seven.ssim).all()
 
 
-def test_constant_maps_are_undefined():
-  flat = lambda apply_fn, params, x, target: jnp.zeros_like(x)
+@pytest.mark.parametrize('value', [0.0, 0.1, -3.0])
+def test_constant_maps_are_undefined(value):
+  flat = lambda apply_fn, params, x, target: jnp.full_like(x, value)
   found = randomized(['head'], method=flat)
   for values in (found.spearman, found.spearman_absolute, found.ssim):
     assert np.isnan(values).all()

@@ -137,8 +137,15 @@ def test_what_cannot_be_shown_says_why(page):
   assert 'curves' not in seen.images
 
 
-def test_an_address_of_what_does_not_exist_shows_what_does(page):
-  seen = Seen(page, '#picture=99&network=x&class=-1&method=%3Cimg%3E&other=1')
+@pytest.mark.parametrize(
+  'address',
+  [
+    '#picture=99&network=x&class=-1&method=%3Cimg%3E&other=1',
+    '#picture=length&network=constructor&class=length&method=length',
+  ],
+)
+def test_an_address_of_what_does_not_exist_shows_what_does(page, address):
+  seen = Seen(page, address)
   assert seen.complaints == []
   assert seen.shows('attribution', 0)
 

@@ -13,10 +13,20 @@ def test_a_bound_is_told_with_its_radius():
   text, table = statement('Bort', found)
   assert text.startswith('Bort stretches no difference of two pictures by more')
   assert 'than 2;' in text
-  assert '0.71 (median)' in text
+  assert 'than 0.70 alters what it predicts of any of these pictures' in text
   assert table is not None
   assert len(table.groups['']) == 2
   assert lipschitz(found) == found.upper
+
+
+def test_a_radius_is_claimed_of_those_pictures_alone_that_have_it():
+  apply_fn = lambda params, x: x @ params
+  x = jnp.array([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0], [0.0, 7.0]])
+  found = certificate(apply_fn, jnp.eye(2), x)
+  assert all(found.radius < jnp.array([0.71, 2.2, 3.6, 5.0]))
+  text, _ = statement('Bort', found)
+  assert 'than 0.70 alters what it predicts of any of these pictures' in text
+  assert 'than 2.8 what it predicts of half of them' in text
 
 
 def test_what_has_no_bound_says_so_by_name():

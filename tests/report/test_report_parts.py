@@ -16,7 +16,7 @@ from bort_jax.attribution import AttributionError
 from bort_jax.report.backwards import WAYS, reconstructions
 from bort_jax.report.gather import spread
 from bort_jax.report.maps import classes_shown, maps_of, shown_maps
-from bort_jax.report.measures import CONTROL, Case, measure, measure_table
+from bort_jax.report.measures import Case, measure, measure_table
 from bort_jax.report.methods import Method, choose_methods
 from bort_jax.report.png import encode
 from bort_jax.report.subject import make_subject
@@ -175,7 +175,7 @@ def test_what_ignores_the_weights_stays_the_same(measured):
   np.testing.assert_allclose(by_name['x'].randomized, 1, rtol=1e-5)
   assert np.all(by_name['gradient_times_input'].randomized < 0.999)
   assert np.all(np.isnan(by_name['one'].randomized))
-  assert by_name[CONTROL].randomized is None
+  assert by_name[metrics.CONTROL].randomized is None
 
 
 def test_measures_are_those_of_the_library(patches, x, measured):
@@ -194,11 +194,11 @@ def test_the_table_marks_what_is_no_better_than_chance(measured):
   methods, by_name = measured
   table = measure_table(methods, {'Bort': by_name}, 5)
   rows = {row[0]: row[1:] for row in table.groups['Bort']}
-  assert list(rows) == [m.label for m in methods] + [CONTROL]
-  assert table.control == CONTROL
+  assert list(rows) == [m.label for m in methods] + [metrics.CONTROL]
+  assert table.control == metrics.CONTROL
   assert set(rows['None']) == {'–'}
   assert rows['All alike'][2] == 'not defined†'
   assert rows['All alike'][3] == 'not defined'
   assert '†' not in ''.join(rows['Gradient × input'])
-  assert '†' not in ''.join(rows[CONTROL])
+  assert '†' not in ''.join(rows[metrics.CONTROL])
   assert all(' ± ' in cell for cell in rows['Gradient × input'])
