@@ -56,6 +56,58 @@ def check_steps(name: str, value: Any) -> None:
     raise ValueError(f'{name} must be an integer, at least 1, got {value!r}.')
 
 
+def checked_classes(
+  name: str,
+  value: Any,
+  count: int,
+  num_classes: int,
+  error: type[ValueError],
+) -> jax.Array:
+  """A class for each picture; refuses what is none.
+
+  Args:
+    name: what the user calls them, for the message.
+    value: integers (count,), or one for all. Their range is checked where they
+      are known.
+    count: number of pictures.
+    num_classes: of the network.
+    error: what is raised.
+
+  Returns:
+    (count,) int.
+
+  Raises:
+    ValueError: of the given kind, for anything that does not fit.
+
+  Examples:
+    >>> from bort_jax.validation import checked_classes
+    >>> checked_classes('target', 3, 2, 10, ValueError).tolist()
+    [3, 3]
+  """
+  if value is None:
+    raise error(
+      f'{name} is missing: give a class for each picture, integers of shape'
+      f' ({count},), such as jnp.argmax(apply_fn(params, x), -1).'
+    )
+  known = all(map(is_known, jax.tree.leaves(value)))
+  classes = np.asarray(value) if known else jnp.asarray(value)
+  is_integral = jnp.issubdtype(classes.dtype, jnp.integer)
+  if not is_integral or classes.shape not in ((), (count,)):
+    raise error(
+      f'{name} must be integers of shape ({count},), a class for each picture,'
+      f' or one for all, got {classes.dtype} of shape {classes.shape}.'
+    )
+  if isinstance(classes, np.ndarray):
+    wrong = classes[(classes < 0) | (classes >= num_classes)]
+    if wrong.size:
+      raise error(
+        f'{name} {wrong.flat[0]} does not exist: there are {num_classes}'
+        f' classes, 0 … {num_classes - 1}.'
+      )
+  # a short type has no room for every class
+  return jnp.broadcast_to(jnp.asarray(classes).astype(int), (count,))
+
+
 def is_integer(value: Any) -> bool:
   """Whether a value is an integer of any kind, and not a boolean."""
   return hasattr(value, '__index__') and not isinstance(value, bool | np.bool_)

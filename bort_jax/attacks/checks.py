@@ -66,21 +66,6 @@ def check_bounds(bounds: Any) -> None:
     )
 
 
-def checked_target(target: Any, n: int, classes: int) -> jax.Array:
-  """Classes (N,) as int; refuses others."""
-  target = jnp.asarray(target)
-  if not jnp.issubdtype(target.dtype, jnp.integer) or target.shape != (n,):
-    raise AttackError(
-      f'target must be integers of shape ({n},), a class per picture, got'
-      f' {target.dtype} of shape {target.shape}.'
-    )
-  if is_known(target):
-    advice = f' The network has {classes} classes.'
-    greatest = min(classes - 1, int(jnp.iinfo(target.dtype).max))
-    check_range('target', target, 0, greatest, advice)
-  return target.astype(int)  # a short type has no room for every class
-
-
 def check_size(name: str, value: Any, n: int) -> None:
   """Refuses what is no finite number ≥ 0, and no array (N,) of them."""
   if np.shape(value) not in ((), (n,)):

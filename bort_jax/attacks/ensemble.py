@@ -13,6 +13,7 @@ from bort_jax.attacks import checks
 from bort_jax.attacks.errors import AttackError
 from bort_jax.attacks.moves import Bounds, wide
 from bort_jax.attacks.result import Attack, result_of
+from bort_jax.validation import checked_classes
 
 
 def ensemble(
@@ -78,7 +79,7 @@ def ensemble(
   n, dtype = x.shape[0], wide(x.dtype)
   classes = _classes_of_all(apply_fns, params_list, x)
   if target is not None:
-    target = checks.checked_target(target, n, classes)
+    target = checked_classes('target', target, n, classes, AttackError)
   checks.check_size('distance_weight', distance_weight, n)
   checks.check_number('learning_rate', learning_rate)
   weight = jnp.broadcast_to(jnp.asarray(distance_weight, dtype), (n,))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from bort_jax.attacks import checks
+from bort_jax.attacks.errors import AttackError
 from bort_jax.attacks.moves import (
   Bounds,
   Norm,
@@ -22,6 +23,7 @@ from bort_jax.attacks.moves import (
   within_bounds,
 )
 from bort_jax.attacks.result import Attack, result_of
+from bort_jax.validation import checked_classes
 
 ApplyFn = Callable[[Any, jax.Array], jax.Array]
 _PIXELS = (0.0, 1.0)
@@ -213,7 +215,7 @@ def _checked_pgd(
   n, dtype = x.shape[0], wide(x.dtype)
   classes = checks.number_of_classes(apply_fn, params, x)
   if target is not None:
-    target = checks.checked_target(target, n, classes)
+    target = checked_classes('target', target, n, classes, AttackError)
   checks.check_size('epsilon', epsilon, n)
   radius = rounded_down(epsilon, dtype, n)
   if step_size is None:

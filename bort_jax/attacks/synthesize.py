@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from bort_jax import inversion
 from bort_jax.attacks import edits
-from bort_jax.attacks.checks import checked_pictures, checked_target
+from bort_jax.attacks.checks import checked_pictures
 from bort_jax.attacks.errors import AttackError
 from bort_jax.attacks.moves import Bounds, l2_norm, linf_norm
+from bort_jax.validation import checked_classes
 
 _REACH = 64.0  # of the search, see greatest
 _PATH = 9  # points of the latent path that are recorded, both ends included
@@ -116,7 +117,9 @@ def synthesize(
   logits = jax.eval_shape(inversion.until(apply_fn, output), params, x)
   if logits.ndim != 2:
     raise AttackError(f'{output!r} must be logits (N, K), got {logits.shape}.')
-  target = checked_target(target, len(x), logits.shape[1])
+  target = checked_classes(
+    'target', target, len(x), logits.shape[1], AttackError
+  )
   if edit == 'units':
     code = jax.eval_shape(inversion.until(apply_fn, layer), params, x)
     shape = (logits.shape[1], *code.shape[1:])
@@ -169,7 +172,7 @@ def class_prototypes(
     [0.5, 2.5]
   """
   edits.check_hashable(apply_fn)
-  labels = checked_target(labels, len(x), num_classes)
+  labels = checked_classes('labels', labels, len(x), num_classes, AttackError)
   with jax.default_matmul_precision('highest'):  # as synthesize encodes
     encode = inversion.until(apply_fn, layer)
     return _means(encode, num_classes, params, x, labels)

@@ -10,11 +10,10 @@ import numpy as np
 from jax.core import Tracer
 
 from bort_jax.attribution.errors import AttributionError
-from bort_jax.inversion.backtrack import checked_target
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.invert import check_hashable
 from bort_jax.inversion.layers import until
-from bort_jax.validation import is_integer, is_known
+from bort_jax.validation import checked_classes, is_integer, is_known
 
 #: ``apply_fn(params, x)``. What is compiled for it is found again by the
 #: function itself: give the same one at every call, with all arrays in its
@@ -48,16 +47,8 @@ def checked(
     AttributionError: for anything that does not fit.
   """
   x = checked_pictures(apply_fn, params, x, chunk)
-  shape = logits_shape(apply_fn, params, x, output)
-  if target is None:
-    raise AttributionError(
-      f'target is missing: give a class for each picture, integers of shape'
-      f' ({len(x)},), such as jnp.argmax(apply_fn(params, x), -1).'
-    )
-  try:
-    return x, checked_target(target, shape).astype(int)
-  except InversionError as error:
-    raise AttributionError(str(error)) from None
+  n, classes = logits_shape(apply_fn, params, x, output)
+  return x, checked_classes('target', target, n, classes, AttributionError)
 
 
 def checked_pictures(

@@ -12,7 +12,7 @@ from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.invert import forward, invert
 from bort_jax.inversion.layers import Layer, until
 from bort_jax.inversion.undo import Method
-from bort_jax.validation import check_steps, is_known
+from bort_jax.validation import check_steps, checked_classes, is_known
 
 
 def backtrack(
@@ -79,7 +79,7 @@ def backtrack(
   if target is None:
     index = _index(channel, shape, -1, 'channel')
   else:
-    index = checked_target(target, shape)
+    index = classes_of_output(target, shape)
   places = _places(position, shape)
 
   def part(x, index, *places):
@@ -114,16 +114,14 @@ def _in_blocks(
   return jnp.concatenate(parts)[:n]
 
 
-def checked_target(target: Any, shape: tuple[int, ...]) -> jax.Array:
+def classes_of_output(target: Any, shape: tuple[int, ...]) -> jax.Array:
   """One class for each picture of an output (N, K); refuses others."""
-  target = _array(target)
-  if target.shape != shape[:1] or len(shape) != 2:
+  if len(shape) != 2:
     raise InversionError(
-      'target must hold one class for each picture and the output one number'
-      f' for each class, got target {target.shape} and output {shape}.'
-      ' Of a layer, choose a channel.'
+      f'A target is a class, one number of an output (N, K), but the output has'
+      f' shape {shape}. Of a layer, choose a channel.'
     )
-  return _index(target, shape, -1, 'target')
+  return checked_classes('target', target, shape[0], shape[1], InversionError)
 
 
 def _places(position, shape: tuple[int, ...]) -> list[jax.Array]:

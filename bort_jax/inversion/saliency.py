@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bort_jax.inversion.backtrack import checked_target
+from bort_jax.inversion.backtrack import classes_of_output
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.invert import forward, invert
 from bort_jax.inversion.layers import Layer, rest, until
@@ -169,7 +169,7 @@ def class_saliency(
   head = apply_fn, layer, output
   with jax.default_matmul_precision('highest'):
     logits = _logits.eval_shape(head, params, x, z)
-    target = checked_target(target, logits.shape)
+    target = classes_of_output(target, logits.shape)
     strength = _evidence(head, params, x, z, target)
   level = _Level(response, threshold)
   return _saliency(function, search, level, params, x, z, strength)

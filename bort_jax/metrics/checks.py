@@ -7,12 +7,11 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from bort_jax.metrics.errors import MetricError
-from bort_jax.validation import is_integer, is_known
+from bort_jax.validation import checked_classes, is_integer
 
 ApplyFn: TypeAlias = Callable[[Any, jax.Array], jax.Array]
 
@@ -42,7 +41,7 @@ def checked_case(
   """Pictures, and a class of the network for each; refuses others."""
   x = checked_pictures(x)
   classes = number_of_classes(apply_fn, params, x)
-  return x, checked_target(target, classes, len(x))
+  return x, checked_classes('target', target, len(x), classes, MetricError)
 
 
 def number_of_classes(apply_fn: ApplyFn, params: Any, x: jax.Array) -> int:
@@ -80,31 +79,6 @@ def check_hashable(name: str, function: Any) -> None:
       ' is compiled for it could not be found again. Give a plain function, or'
       ' a frozen dataclass.'
     ) from None
-
-
-def checked_target(target: ArrayLike, classes: int, n: int) -> jax.Array:
-  """Classes (N,) of a network with so many, as int; refuses others."""
-  if target is None:
-    raise MetricError(
-      f'target is missing: give integers of shape ({n},), a class per picture,'
-      ' such as jnp.argmax(apply_fn(params, x), axis=-1).'
-    )
-  target = jnp.asarray(target)
-  integers = jnp.issubdtype(target.dtype, jnp.integer)
-  if not integers or target.shape != (n,):
-    raise MetricError(
-      f'target must be integers of shape ({n},), a class per picture, got'
-      f' {target.dtype} of shape {target.shape}.'
-    )
-  if is_known(target):
-    values = np.asarray(target)
-    wrong = values[(values < 0) | (values >= classes)]
-    if wrong.size:
-      raise MetricError(
-        f'target {wrong[0]} does not exist: the network has {classes} classes,'
-        f' 0 … {classes - 1}.'
-      )
-  return target.astype(int)  # a short type has no room for every class
 
 
 def checked_maps(attribution: ArrayLike) -> jax.Array:

@@ -15,7 +15,6 @@ from bort_jax.metrics.checks import (
   check_hashable,
   checked_maps,
   checked_pictures,
-  checked_target,
   number_of_classes,
   pixels_of,
 )
@@ -23,6 +22,7 @@ from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
 from bort_jax.metrics.errors import MetricError
 from bort_jax.metrics.localisation import positive_share
 from bort_jax.metrics.sensitivity import Method, checked_method
+from bort_jax.validation import checked_classes
 
 
 def draw_mosaics(
@@ -239,7 +239,7 @@ def grid_pointing_game(
   check_hashable('method', method)
   check_chunk(chunk)
   classes = number_of_classes(apply_fn, params, pictures)
-  target = checked_target(target, classes, len(x))
+  target = checked_classes('target', target, len(x), classes, MetricError)
   maps = within_memory(
     _explained,
     method,

@@ -29,8 +29,8 @@ STATIC = {
   'unknown norm': ({'norm': 'l1'}, "norm must be one of linf, l2, got 'l1'"),
 }
 KNOWN = {
-  'class too great': ({'target': TARGET + 4}, 'target must be 0 … 3, got'),
-  'class below 0': ({'target': TARGET - 4}, 'target must be 0 … 3, got'),
+  'class too great': ({'target': TARGET + 4}, 'target .* does not exist'),
+  'class below 0': ({'target': TARGET - 4}, 'target .* does not exist'),
   'x too bright': ({'x': X + 1}, 'x must be 0.0 … 1.0, got 1.'),
   'x not a number': (
     {'x': X.at[0].set(jnp.nan)},
@@ -106,7 +106,7 @@ def test_an_ensemble_is_whole():
     ([APPLY], [PARAMS], {'distance_weight': -1}, 'distance_weight must be'),
     ([APPLY], [PARAMS], {'learning_rate': -1}, 'learning_rate must be finite'),
     ([APPLY], [PARAMS], {'learning_rate': np.ones(3)}, 'must be a number, got'),
-    ([APPLY], [PARAMS], {'target': TARGET + 9}, 'target must be 0 … 3'),
+    ([APPLY], [PARAMS], {'target': TARGET + 9}, 'target .* does not exist'),
   ]
   for apply_fns, params, given, message in cases:
     with pytest.raises(attacks.AttackError, match=message):

@@ -26,7 +26,7 @@ PARAMS, X = parameters(), pictures()
   ('target', 'message'),
   [
     (None, r'target is missing.*shape \(3,\)'),
-    (jnp.array([0, 4, 1]), r'target 4 does not exist.*0 to 3'),
+    (jnp.array([0, 4, 1]), r'target 4 does not exist.*0 … 3'),
     (jnp.array([0, -1, 1]), 'target -1 does not exist'),
     ([0, 1], 'one class for each picture'),
     (1, 'one class for each picture'),

@@ -192,9 +192,9 @@ def test_bad_requests_are_refused(kernel, x, network):
     inversion.backtrack(patches, kernel, x, channel=0, position=(1,))
   with refuse('channel must be one number'):
     inversion.backtrack(patches, kernel, x, channel=jnp.arange(3))
-  with refuse('target must hold one class'):
+  with refuse('Of a layer, choose a channel'):
     inversion.backtrack(patches, kernel, x, jnp.array([0, 1]))
-  with refuse('target must hold one class'):
+  with refuse('target must be integers of shape'):
     flat = lambda params, x: x.reshape(len(x), -1)
     inversion.backtrack(flat, kernel, x, jnp.array([0]), chunk=1)
   for wrong in (0, 1.5):
@@ -205,7 +205,7 @@ def test_bad_requests_are_refused(kernel, x, network):
     inversion.saliency(apply_fn, params, pictures, layer='act33')
   with refuse('needs a layer with output'):
     inversion.saliency(apply_fn, params, pictures, layer='pool')
-  with refuse('one class for each picture'):
+  with refuse('a class for each picture, or one for all'):
     inversion.class_saliency(
       apply_fn, params, pictures, jnp.array([0]), layer='act3'
     )

@@ -45,7 +45,7 @@ def refused(metric, match, *, x=None, target=None, maps=None, apply_fn=None):
 @pytest.mark.parametrize(
   ('target', 'match'),
   [
-    ([0, 4, 1], 'target 4 does not exist: the network has 4 classes, 0 … 3'),
+    ([0, 4, 1], 'target 4 does not exist: there are 4 classes, 0 … 3'),
     ([-1, 0, 1], 'target -1 does not exist'),
     ([0, 1], r'shape \(3,\), a class per picture, got int32 of shape \(2,\)'),
     (1, r'shape \(3,\)'),
