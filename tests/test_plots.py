@@ -1,5 +1,6 @@
 """What figures show: their labels, colours and axes."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -52,7 +53,8 @@ def test_the_constraint_is_in_the_label_and_not_in_the_colour(
 )
 def test_errors_that_are_defined_stand_under_what_came_back(size, text):
   """SSIM of a picture twice as bright is 0.8², where there is room for it."""
-  pictures = np.linspace(0, 1, size**2).reshape(1, size, size, 1)
+  pictures = jnp.linspace(0, 1, size**2).reshape(1, size, size, 1)
   errors = {'doubled': metrics.reconstruction_error(pictures, 2 * pictures)}
-  _, panel = plots.inversions(pictures, {'doubled': 2 * pictures}, errors).axes
+  shown = np.asarray(pictures)
+  _, panel = plots.inversions(shown, {'doubled': 2 * shown}, errors).axes
   assert panel.get_xlabel() == text

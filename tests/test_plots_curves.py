@@ -1,5 +1,7 @@
 """Figures of deletion and insertion."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +51,7 @@ def test_curves_are_means_of_the_scores(curves):
 def test_no_two_of_many_curves_look_alike(curves):
   deletion, _ = curves
   names = [*map(str, range(20)), metrics.CONTROL]
-  many = dict.fromkeys(names, deletion['exact'])
+  many: dict[str, Any] = dict.fromkeys(names, deletion['exact'])
   for panel in plots.perturbation_curves(many, many).axes:
     lines = panel.get_lines()
     looks = {(line.get_color(), line.get_linestyle()) for line in lines}
