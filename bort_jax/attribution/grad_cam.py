@@ -43,7 +43,7 @@ def grad_cam(
       else also one that returns logits.
     params: its parameters.
     x: pictures (N, H, W, C).
-    target: (N,) int, 0 … K − 1.
+    target: (N,) int, 0 … K − 1, or one for all.
     layer: the name of an output (N, h, w, channels), or the number of a
       segment, see :func:`bort_jax.inversion.until`.
     output: the name of the logits; not used where the function returns them

@@ -41,7 +41,7 @@ def guided_backprop(
       alone (no batch statistics).
     params: its parameters.
     x: pictures (N, H, W, C), floats of any range.
-    target: (N,) int, 0 … K − 1.
+    target: (N,) int, 0 … K − 1, or one for all.
     chunk: how many pictures go through the network at once; by default N.
 
   Returns:

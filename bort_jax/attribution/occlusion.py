@@ -73,7 +73,7 @@ def occlusion(
       alone (no batch statistics).
     params: its parameters.
     x: pictures (N, H, W, C), floats of any range.
-    target: (N,) int, 0 … K − 1.
+    target: (N,) int, 0 … K − 1, or one for all.
     window: height and width of the window in pixels, or one number for both,
       ≥ 1 and known at compilation. It may be larger than the picture.
     stride: its steps down and to the right, likewise.

@@ -58,7 +58,7 @@ def integrated_gradients(
       alone (no batch statistics).
     params: its parameters.
     x: pictures (N, H, W, C), floats of any range.
-    target: (N,) int, 0 … K − 1.
+    target: (N,) int, 0 … K − 1, or one for all.
     steps: how many points of the line, ≥ 1, known at compilation.
     baseline: where the line starts: a number or an array that broadcasts to x.
       Zero is black only if black pixels are zero.

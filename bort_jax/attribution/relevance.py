@@ -61,7 +61,7 @@ def lrp(
       each of a picture alone (no batch statistics).
     params: its parameters.
     x: pictures (N, H, W, C), floats of any range.
-    target: (N,) int, 0 … K − 1.
+    target: (N,) int, 0 … K − 1, or one for all.
     rule: which.
     epsilon: ε ≥ 0. Captum's default.
     chunk: how many pictures go through the network at once; by default N.

@@ -39,7 +39,7 @@ def rise(
       alone (no batch statistics).
     params: its parameters.
     x: pictures (N, H, W, C); what a mask hides is set to zero.
-    target: (N,) int, 0 … K − 1.
+    target: (N,) int, 0 … K − 1, or one for all.
     key: a random key. The masks do not depend on ``chunk``.
     masks: how many, ≥ 1, known at compilation: 4000 to 8000 in the paper.
     cells: of a grid, in each direction, ≥ 1, known at compilation: 7 or 8.

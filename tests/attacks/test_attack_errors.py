@@ -14,7 +14,7 @@ GOOD = {'params': PARAMS, 'x': X, 'target': TARGET, 'epsilon': 0.1}
 STATIC = {
   'no batch': ({'x': X[0]}, 'x must be pictures .N, H, W, C., got shape'),
   'integers': ({'x': jnp.ones(X.shape, jnp.uint8)}, 'x must be floats'),
-  'too few targets': ({'target': TARGET[:2]}, r'shape \(3,\), a class per'),
+  'too few targets': ({'target': TARGET[:2]}, r'shape \(3,\), a class for'),
   'float targets': ({'target': jnp.ones(3)}, 'target must be integers'),
   'radii of two': ({'epsilon': jnp.ones(2)}, 'epsilon must be a number, or'),
   'negative radius': ({'epsilon': -0.1}, 'epsilon must be finite and >= 0'),

@@ -136,7 +136,7 @@ def test_bad_requests_are_refused(network):
     make(edit='unit')
   with refuse('class_prototypes'):
     make(edit='units')
-  with refuse('target must be'):
+  with refuse('target 4 does not exist'):
     make(target=target + 3)
   with refuse('target must be integers'):
     make(target=target[:2])

@@ -28,16 +28,24 @@ PARAMS, X = parameters(), pictures()
     (None, r'target is missing.*shape \(3,\)'),
     (jnp.array([0, 4, 1]), r'target 4 does not exist.*0 … 3'),
     (jnp.array([0, -1, 1]), 'target -1 does not exist'),
-    ([0, 1], 'one class for each picture'),
-    (1, 'one class for each picture'),
-    (jnp.zeros((3, 4)), 'one class for each picture'),
-    (jnp.zeros(3), 'must be an integer'),
-    (np.array([True, False, True]), 'must be an integer'),
+    (4, 'target 4 does not exist'),
+    ([0, 1], 'a class for each picture, or one for all'),
+    (jnp.zeros((3, 4)), 'a class for each picture, or one for all'),
+    (jnp.zeros(3), 'must be integers'),
+    (np.array([True, False, True]), 'must be integers'),
   ],
 )
 def test_targets(target, message):
   with pytest.raises(AttributionError, match=message):
     attribution.gradient(shallow, PARAMS, X, target)
+
+
+def test_one_class_stands_for_all_pictures():
+  explain = lambda target: attribution.gradient(shallow, PARAMS, X, target)
+  expected = explain(jnp.full(3, 2))
+  np.testing.assert_array_equal(explain(2), expected)
+  by_class = jax.vmap(explain)(jnp.arange(4))
+  np.testing.assert_allclose(by_class[2], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def refused(metric, match, *, x=None, target=None, maps=None, apply_fn=None):
   [
     ([0, 4, 1], 'target 4 does not exist: there are 4 classes, 0 … 3'),
     ([-1, 0, 1], 'target -1 does not exist'),
-    ([0, 1], r'shape \(3,\), a class per picture, got int32 of shape \(2,\)'),
-    (1, r'shape \(3,\)'),
+    ([0, 1], r'shape \(3,\), a class for each picture, or one for all'),
+    (4, 'target 4 does not exist'),
     ([0.0, 1.0, 2.0], 'must be integers'),
     (np.eye(4)[:3], 'must be integers'),
   ],
