@@ -69,5 +69,14 @@ def test_the_core_imports_jax_and_optax_alone():
   subprocess.run([sys.executable, '-c', code], check=True)
 
 
+def test_no_import_starts_jax():
+  # jax.distributed must be able to start first
+  code = (
+    'import bort_jax.attacks, bort_jax.terminal;'
+    'from jax._src import xla_bridge; assert not xla_bridge._backends'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
 def test_the_package_is_typed():
   assert (pathlib.Path(bort_jax.__file__).parent / 'py.typed').exists()

@@ -75,6 +75,12 @@ def _of_layer(method: Callable[..., jax.Array], **options: Any):
   return explain
 
 
+def _smooth_grad(subject, weights, x, target):
+  # a key made on import would start JAX before several processes can connect
+  method = _in_chunks(attribution.smooth_grad, key=jax.random.key(0))
+  return method(subject, weights, x, target)
+
+
 def _expected_gradients(subject, weights, x, target):
   method = _in_chunks(
     attribution.expected_gradients,
@@ -119,7 +125,7 @@ METHODS = (
     'SmoothGrad',
     'signed',
     'The mean gradient over 32 noisy copies of the picture.',
-    _in_chunks(attribution.smooth_grad, key=jax.random.key(0)),
+    _smooth_grad,
   ),
   Method(
     'integrated_gradients',
