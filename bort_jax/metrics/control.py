@@ -93,7 +93,7 @@ def compare(
     >>> found.methods
     ('itself', 'random map (control)')
     >>> print(found.table().splitlines()[2])
-    | itself | 0.354 ± nan |
+    | itself | 0.354 |
   """
   x = checked_pictures(x)
   if CONTROL in attributions:
@@ -122,9 +122,9 @@ def _cell(values: np.ndarray) -> str:
   defined = values[np.isfinite(values)]
   if not defined.size:
     return 'undefined'
-  error = np.nan
+  error = ''
   if defined.size > 1:
-    error = defined.std(ddof=1) / defined.size**0.5
+    error = f' ± {defined.std(ddof=1) / defined.size**0.5:.1g}'
   missing = values.size - defined.size
   note = f' ({missing} undefined)' if missing else ''
-  return f'{defined.mean():.3g} ± {error:.1g}{note}'
+  return f'{defined.mean():.3g}{error}{note}'

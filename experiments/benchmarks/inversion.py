@@ -30,15 +30,18 @@ CASES = {  # name: (picture, layer, pictures at once, options)
 }
 
 
-def main(repeats: int = 5) -> None:
+def main(repeats: int = 5, cases: tuple[str, ...] = tuple(CASES)) -> None:
   """Times every case.
 
   Args:
     repeats: runs of each contestant.
+    cases: networks.
   """
   rows = []
-  for name, (shape, layer, count, options) in CASES.items():
+  for name in cases:
+    shape, layer, count, options = CASES[name]
     rows += measured(name, shape, layer, count, options, repeats)
+    print(*rows[-5:], sep='\n', flush=True)
   lines = [
     '| network | contestant | pictures/s | time / forward | spread | steps |',
     '| --- | --- | ---: | ---: | ---: | ---: |',
