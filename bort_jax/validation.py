@@ -108,6 +108,31 @@ def checked_classes(
   return jnp.broadcast_to(jnp.asarray(classes).astype(int), (count,))
 
 
+def nan_where_missing(
+  values: jax.Array, classes: jax.Array, num_classes: int
+) -> jax.Array:
+  """Values (n, ...), but NaN for classes (n,) that do not exist.
+
+  Under jit :func:`checked_classes` does not know them.
+  """
+  exists = (classes >= 0) & (classes < num_classes)
+  exists = exists.reshape(-1, *[1] * (values.ndim - 1))
+  return jnp.where(exists, values, jnp.nan)
+
+
+def check_hashable(
+  name: str, function: Any, advice: str, error: type[ValueError]
+) -> None:
+  """Refuses a function for which nothing that is compiled is found again."""
+  try:
+    hash(function)
+  except TypeError:
+    raise error(
+      f'{name} is of type {type(function).__name__}, which has no hash, so what'
+      f' is compiled for it could not be found again. {advice}'
+    ) from None
+
+
 def is_integer(value: Any) -> bool:
   """Whether a value is an integer of any kind, and not a boolean."""
   return hasattr(value, '__index__') and not isinstance(value, bool | np.bool_)

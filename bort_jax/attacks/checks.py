@@ -25,20 +25,18 @@ def checked_pictures(x: Any, bounds: Bounds) -> tuple[jax.Array, Bounds]:
   check_bounds(bounds)
   low, high = (jnp.asarray(bound, x.dtype) for bound in bounds)
   if all(map(is_known, (x, *bounds))):
-    check_range('x', x, *bounds, ' Pass the range of your pictures as bounds.')
+    check_range(x, *bounds)
   return x, (low, high)
 
 
 @jax.ensure_compile_time_eval()  # what is known is read under jit too
-def check_range(
-  name: str, values: jax.Array, low: Any, high: Any, advice: str
-) -> None:
-  """Refuses known values outside low … high, rounded to their type."""
-  low, high = (jnp.asarray(bound, values.dtype) for bound in (low, high))
-  if not jnp.all((values >= low) & (values <= high)):
+def check_range(x: jax.Array, low: Any, high: Any) -> None:
+  """Refuses known pictures outside low … high, rounded to their type."""
+  low, high = (jnp.asarray(bound, x.dtype) for bound in (low, high))
+  if not jnp.all((x >= low) & (x <= high)):
     raise AttackError(
-      f'{name} must be {low} … {high}, got {jnp.min(values)} …'
-      f' {jnp.max(values)}.{advice}'
+      f'x must be {low} … {high}, got {jnp.min(x)} … {jnp.max(x)}. Pass the'
+      ' range of your pictures as bounds.'
     )
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bort_jax import validation
 from bort_jax.attacks.checks import check_size, check_steps
 from bort_jax.attacks.errors import AttackError
 from bort_jax.validation import is_integer, is_known
@@ -15,14 +16,10 @@ Edit: TypeAlias = Literal['direction', 'units']
 
 def check_hashable(apply_fn: Any) -> None:
   """Refuses what cannot be found again among what is compiled."""
-  try:
-    hash(apply_fn)
-  except TypeError:
-    raise AttackError(
-      f'apply_fn is of type {type(apply_fn).__name__}, which has no hash, so'
-      ' what is compiled for it could not be found again. Give a function'
-      ' (params, x) -> outputs, and what it holds as params.'
-    ) from None
+  advice = (
+    'Give a function (params, x) -> outputs, and what it holds as params.'
+  )
+  validation.check_hashable('apply_fn', apply_fn, advice, AttackError)
 
 
 def check_edit(

@@ -11,8 +11,8 @@ from bort_jax.attribution.batches import in_blocks, run
 from bort_jax.attribution.checks import ApplyFn, checked
 from bort_jax.attribution.errors import AttributionError
 from bort_jax.attribution.guided import plain, with_rectifiers
-from bort_jax.attribution.scores import nan_where_missing
 from bort_jax.inversion.layers import Layer, rest, until
+from bort_jax.validation import nan_where_missing
 
 
 def grad_cam(

@@ -15,8 +15,7 @@ from bort_jax.attribution.checks import (
   checked,
 )
 from bort_jax.attribution.errors import AttributionError
-from bort_jax.attribution.scores import nan_where_missing
-from bort_jax.validation import check_number
+from bort_jax.validation import check_number, nan_where_missing
 
 
 def gradient(

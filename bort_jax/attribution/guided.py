@@ -12,7 +12,7 @@ from bort_jax.attribution.batches import in_blocks, run
 from bort_jax.attribution.checks import ApplyFn, checked
 from bort_jax.attribution.rectifiers import rectifiers
 from bort_jax.attribution.rules import replaced, ruled
-from bort_jax.attribution.scores import nan_where_missing
+from bort_jax.validation import nan_where_missing
 
 # Of the derivative by a rectifier's result and the rectifier's own, what goes
 # on to its operand.

@@ -11,8 +11,7 @@ from bort_jax.attribution.checks import ApplyFn, checked
 from bort_jax.attribution.errors import AttributionError
 from bort_jax.attribution.relevance_rules import relevance_rules, share
 from bort_jax.attribution.rules import ruled
-from bort_jax.attribution.scores import nan_where_missing
-from bort_jax.validation import check_number
+from bort_jax.validation import check_number, nan_where_missing
 
 RelevanceRule: TypeAlias = Literal['epsilon', 'z_plus']
 

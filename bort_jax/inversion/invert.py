@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from bort_jax import validation
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.operations import aval_of
 from bort_jax.inversion.program import Program, evaluate, trace
@@ -257,14 +258,8 @@ def _like_output(z, program: Program) -> jax.Array:
 
 def check_hashable(apply_fn) -> None:
   """Refuses a function for which nothing that is compiled is found again."""
-  try:
-    hash(apply_fn)
-  except TypeError:
-    raise InversionError(
-      f'apply_fn is of type {type(apply_fn).__name__}, which has no hash, so'
-      ' what is compiled for it could not be found again. Give a function'
-      ' (params, x) -> z, and what it holds as params.'
-    ) from None
+  advice = 'Give a function (params, x) -> z, and what it holds as params.'
+  validation.check_hashable('apply_fn', apply_fn, advice, InversionError)
 
 
 def _check(method, z, like, x, params) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from bort_jax import validation
 from bort_jax.metrics.errors import MetricError
 from bort_jax.validation import checked_classes, is_integer
 
@@ -71,14 +72,8 @@ def _logits(apply_fn, params, x):
 
 def check_hashable(name: str, function: Any) -> None:
   """Refuses a function for which nothing that is compiled is found again."""
-  try:
-    hash(function)
-  except TypeError:
-    raise MetricError(
-      f'{name} is of type {type(function).__name__}, which has no hash, so what'
-      ' is compiled for it could not be found again. Give a plain function, or'
-      ' a frozen dataclass.'
-    ) from None
+  advice = 'Give a plain function, or a frozen dataclass.'
+  validation.check_hashable(name, function, advice, MetricError)
 
 
 def checked_maps(attribution: ArrayLike) -> jax.Array:

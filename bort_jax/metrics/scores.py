@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from bort_jax.metrics.checks import wide
+from bort_jax.validation import nan_where_missing
 
 Score: TypeAlias = Literal['softmax', 'logit']
 
@@ -15,6 +16,5 @@ def score_of(logits: jax.Array, target: jax.Array, score: str) -> jax.Array:
   logits = logits.astype(wide(logits.dtype))
   if score == 'softmax':
     logits = jax.nn.softmax(logits, axis=-1)
-  exists = (target >= 0) & (target < logits.shape[1])
   chosen = jnp.take_along_axis(logits, target[:, None], axis=1)[:, 0]
-  return jnp.where(exists, chosen, jnp.nan)
+  return nan_where_missing(chosen, target, logits.shape[1])
