@@ -33,7 +33,16 @@ class Infidelity(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise:
-  """Independent normal perturbations of every number."""
+  """Independent normal perturbations of every number.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from bort_jax import metrics
+    >>> noise = metrics.GaussianNoise(stdev=0.1)
+    >>> noise(jax.random.key(0), jnp.zeros((4, 4, 1))).shape
+    (4, 4, 1)
+  """
 
   stdev: float = 0.2
 
@@ -44,7 +53,17 @@ class GaussianNoise:
 
 @dataclasses.dataclass(frozen=True)
 class SquareRemoval:
-  """A square of pixels anywhere in the picture, set to a value."""
+  """A square of pixels anywhere in the picture, set to a value.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from bort_jax import metrics
+    >>> remove = metrics.SquareRemoval(size=2)
+    >>> change = remove(jax.random.key(0), jnp.ones((4, 4, 1)))
+    >>> float(change.sum())  # what is taken away
+    4.0
+  """
 
   size: int = 4
   baseline: float = 0.0

@@ -16,7 +16,21 @@ _HARD = 'Bort (hard)'
 
 
 def label_of(network: str, constraint: str) -> str:
-  """How figures and tables call a network of a run under a constraint."""
+  """How figures and tables call a network of a run under a constraint.
+
+  Args:
+    network: ``'bort'``, the plain one by its optimizer's name, or
+      ``'untrained'``.
+    constraint: ``'soft'``, ``'hard'`` or ``'none'``, as in ``TrainConfig``.
+
+  Returns:
+    The label.
+
+  Examples:
+    >>> from bort_jax import plots
+    >>> plots.label_of('bort', 'hard')
+    'Bort (hard)'
+  """
   is_hard = network == 'bort' and constraint == 'hard'
   return _HARD if is_hard else _LABELS[network]
 

@@ -28,6 +28,15 @@ def reconstructions(
 
   Returns:
     The figure.
+
+  Examples:
+    >>> import numpy as np
+    >>> from bort_jax import metrics, plots
+    >>> x = np.random.default_rng(0).uniform(size=(3, 8, 8, 1))
+    >>> back = {'Bort': x / 2}
+    >>> errors = {'Bort': metrics.reconstruction_error(x, x / 2)}
+    >>> len(plots.reconstructions(x, back, errors).axes)  # 3 rows of 3
+    9
   """
   columns = min(columns, len(pictures))
   figure = Figure(
@@ -48,7 +57,22 @@ def reconstructions(
 
 
 def best_scale(pictures: np.ndarray, results: np.ndarray) -> np.ndarray:
-  """(N, 1, 1, 1): what brings each result closest to its picture."""
+  """What brings each result closest to its picture.
+
+  Args:
+    pictures: (N, H, W, C).
+    results: (N, H, W, C).
+
+  Returns:
+    (N, 1, 1, 1) the factors; 0 where a result is zero.
+
+  Examples:
+    >>> import numpy as np
+    >>> from bort_jax import plots
+    >>> x = np.ones((1, 2, 2, 1))
+    >>> float(plots.best_scale(x, x / 4).squeeze())
+    4.0
+  """
   axes = (1, 2, 3)
   inner = np.sum(pictures * results, axes, keepdims=True)
   return inner / np.maximum(np.sum(results**2, axes, keepdims=True), 1e-30)
@@ -85,6 +109,14 @@ def inversions(
 
   Returns:
     The figure.
+
+  Examples:
+    >>> import numpy as np
+    >>> from bort_jax import metrics, plots
+    >>> x = np.random.default_rng(0).uniform(size=(3, 8, 8, 1))
+    >>> errors = {'half': metrics.reconstruction_error(x, x / 2)}
+    >>> len(plots.inversions(x, {'half': x / 2}, errors).axes)
+    6
   """
   figure = picture_grid({'input': pictures, **results})
   panels = np.array(figure.axes).reshape(len(pictures), -1)
@@ -106,6 +138,13 @@ def picture_grid(columns: Mapping[str, np.ndarray]) -> Figure:
 
   Returns:
     The figure.
+
+  Examples:
+    >>> import numpy as np
+    >>> from bort_jax import plots
+    >>> x = np.random.default_rng(0).uniform(size=(3, 8, 8, 1))
+    >>> len(plots.picture_grid({'input': x, 'darker': x / 2}).axes)
+    6
   """
   rows = len(next(iter(columns.values())))
   figure = Figure(

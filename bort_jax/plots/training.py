@@ -13,7 +13,38 @@ from bort_jax.train.metrics import Epoch, Step
 
 
 def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
-  """All figures of a comparison, by the name of their file."""
+  """All figures of a comparison, by the name of their file.
+
+  Args:
+    comparison: what ``train.train`` returns of a run with ``compare=True``.
+
+  Returns:
+    ``'curves'``, ``'singular_values'`` and, where the network can be run
+    backwards, ``'reconstructions'``.
+
+  Examples:
+    >>> import pathlib
+    >>> import numpy as np
+    >>> from bort_jax import plots
+    >>> from bort_jax.train import TrainConfig
+    >>> from bort_jax.train.comparison import Comparison
+    >>> from bort_jax.train.loop import Fit
+    >>> from bort_jax.train.metrics import Epoch, Spread, Step
+    >>> kernels = {'conv/kernel': Spread(1.0, 1.0, 1.0, 0.0)}
+    >>> epochs = [Epoch(i, i, 2.3 - i, 0.5, kernels) for i in range(2)]
+    >>> fit = Fit(None, None, None, [Step(1, 2.3, 0.1)], epochs, 1.0)
+    >>> comparison = Comparison(
+    ...   run_dir=pathlib.Path('runs/digits'),
+    ...   rows=(),
+    ...   fits={'bort': fit},
+    ...   pictures=np.zeros((0, 8, 8, 1)),
+    ...   reconstructions={},
+    ...   errors={},
+    ...   config=TrainConfig(),
+    ... )
+    >>> sorted(plots.comparison_figures(comparison))
+    ['curves', 'singular_values']
+  """
   named = lambda by_network: {
     label_of(network, comparison.config.constraint): value
     for network, value in by_network.items()
@@ -37,7 +68,25 @@ def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
 def training_curves(
   steps: Mapping[str, Sequence[Step]], epochs: Mapping[str, Sequence[Epoch]]
 ) -> Figure:
-  """Training loss by step, and test accuracy by epoch, by label of network."""
+  """Training loss by step, and test accuracy by epoch.
+
+  Args:
+    steps: what is known of the steps of every network, by its label.
+    epochs: and of its epochs.
+
+  Returns:
+    The figure.
+
+  Examples:
+    >>> from bort_jax import plots
+    >>> from bort_jax.train.metrics import Epoch, Step
+    >>> steps = {'Bort': [Step(1, 2.3, 0.1), Step(2, 2.0, 0.3)]}
+    >>> epochs = {
+    ...   'Bort': [Epoch(0, 0, 2.3, 0.1, {}), Epoch(1, 2, 1.9, 0.4, {})]
+    ... }
+    >>> len(plots.training_curves(steps, epochs).axes)
+    2
+  """
   figure = Figure(figsize=(8, 3), layout='constrained')
   loss, accuracy = figure.subplots(1, 2)
   colors = colors_of(steps)
@@ -74,6 +123,18 @@ def singular_values_over_training(
 
   Returns:
     The figure, with a panel for every kernel.
+
+  Examples:
+    >>> from bort_jax import plots
+    >>> from bort_jax.train.metrics import Epoch, Spread
+    >>> spreads = Spread(0.9, 1.0, 1.2, 0.3), Spread(1.0, 1.0, 1.0, 0.0)
+    >>> epochs = [
+    ...   Epoch(i, i, 1.0, 0.5, {'conv/kernel': spread})
+    ...   for i, spread in enumerate(spreads)
+    ... ]
+    >>> figure = plots.singular_values_over_training({'Bort': epochs})
+    >>> figure.axes[0].get_title()
+    'conv'
   """
   measured = {
     label: [epoch for epoch in epochs if epoch.kernels]

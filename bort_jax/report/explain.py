@@ -72,6 +72,16 @@ def explain(
   Raises:
     RunError: if there is no run or checkpoint, a picture cannot be read, there
       is no such method, no picture is asked for, or the page cannot be written.
+
+  Examples:
+    >>> import pathlib
+    >>> from bort_jax.report import explain
+    >>> from bort_jax.train.errors import RunError
+    >>> try:
+    ...   explain(pathlib.Path('runs/of_yesterday'))
+    ... except RunError as error:
+    ...   print(str(error).split(':')[0])
+    runs/of_yesterday is not the directory of a run
   """
   config = read_config(run_dir)
   if data_dir is not None:
