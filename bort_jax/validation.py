@@ -3,6 +3,7 @@
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -106,6 +107,49 @@ def checked_classes(
       )
   # a short type has no room for every class
   return jnp.broadcast_to(jnp.asarray(classes).astype(int), (count,))
+
+
+def checked_pictures(x: Any, error: type[ValueError]) -> jax.Array:
+  """Float pictures (N, H, W, C); refuses others."""
+  x = jnp.asarray(x)
+  if x.ndim != 4:
+    raise error(f'x must be pictures (N, H, W, C), got shape {x.shape}.')
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise error(
+      f'x must be floats, got {x.dtype}: convert pictures to 0 … 1 first.'
+    )
+  return x
+
+
+def check_logits(
+  logits: Any, count: int, advice: str, error: type[ValueError]
+) -> None:
+  """Refuses what a network returns, as shapes, if it is no logits (N, K)."""
+  is_array = isinstance(logits, jax.ShapeDtypeStruct)
+  if (
+    not is_array
+    or len(logits.shape) != 2
+    or logits.shape[0] != count
+    or not jnp.issubdtype(logits.dtype, jnp.floating)
+  ):
+    got = f'{logits.dtype}{list(logits.shape)}' if is_array else repr(logits)
+    raise error(
+      f'apply_fn(params, x) must return float logits (N, K) with N = {count},'
+      f' got {got}. {advice}'
+    )
+
+
+def within_memory(
+  message: str, error: type[ValueError], function: Callable, *args: Any
+) -> Any:
+  """What a function returns, computed; a message of ours if memory ends."""
+  try:
+    return jax.block_until_ready(function(*args))
+  except (jax.errors.JaxRuntimeError, MemoryError) as cause:
+    exhausted = 'RESOURCE_EXHAUSTED' in str(cause)
+    if not exhausted and not isinstance(cause, MemoryError):
+      raise
+    raise error(message) from cause
 
 
 def nan_where_missing(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from bort_jax import loops
 from bort_jax.attacks import checks
 from bort_jax.attacks.errors import AttackError
 from bort_jax.attacks.moves import Bounds, wide
@@ -113,7 +114,7 @@ def _optimize(
 
   adam = optax.adam(rate)
   carry = start, adam.init(start)
-  (pixels, _), _ = jax.lax.scan(step, carry, length=steps)
+  (pixels, _), _ = loops.scan(step, carry, length=steps)
   adversarial = pixels.astype(x.dtype)
   after = _all_logits(apply_fns, params_list, adversarial)
   return result_of(x, adversarial, before, after, target, targeted=True)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from bort_jax import loops
 from bort_jax.attacks import checks
 from bort_jax.attacks.errors import AttackError
 from bort_jax.attacks.moves import (
@@ -249,7 +250,7 @@ def _pgd(
   change = jnp.zeros(x.shape, radius.dtype)
   if key is not None:
     change = within(start_in_ball(key, plan.norm, radius, x.shape))
-  change = jax.lax.fori_loop(0, plan.steps, climb, change)
+  change = loops.fori_loop(0, plan.steps, climb, change)
   adversarial = moved(x, change, bounds)
   after = apply_fn(params, adversarial)
   return result_of(x, adversarial, before, after, target, plan.targeted)

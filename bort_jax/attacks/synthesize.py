@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bort_jax import inversion
+from bort_jax import inversion, loops
 from bort_jax.attacks import edits
 from bort_jax.attacks.checks import checked_pictures
 from bort_jax.attacks.errors import AttackError
@@ -226,7 +226,7 @@ def _synthesize(
   amount = jnp.where(source == target, 0, _least(reached, most, plan.steps))
   shares = jnp.linspace(0, 1, _PATH, dtype=x.dtype)
   path = shares[:, None] * amount[None]
-  walked = jax.lax.map(lambda amount: logits_of(picture(amount)), path)
+  walked = loops.map_(lambda amount: logits_of(picture(amount)), path)
   new = picture(amount)
   after = jnp.argmax(logits_of(new), axis=1)
   return Synthesis(
@@ -282,7 +282,7 @@ def _least(reached: Callable, most: jax.Array, steps: int) -> jax.Array:
   shares = 2.0 ** -jnp.arange(steps, 0, -1).astype(most.dtype)
   start = jnp.zeros_like(most), most, jnp.zeros(most.shape, bool)
   amounts = shares[:, None] * most[None]
-  (low, high, _), _ = jax.lax.scan(double, start, amounts)
+  (low, high, _), _ = loops.scan(double, start, amounts)
 
   def halve(_, ends):
     low, high = ends
@@ -290,7 +290,7 @@ def _least(reached: Callable, most: jax.Array, steps: int) -> jax.Array:
     inside = reached(middle)
     return jnp.where(inside, low, middle), jnp.where(inside, middle, high)
 
-  return jax.lax.fori_loop(0, steps, halve, (low, high))[1]
+  return loops.fori_loop(0, steps, halve, (low, high))[1]
 
 
 def _norm(z: jax.Array) -> jax.Array:

@@ -13,8 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bort_jax import loops
 from bort_jax.attribution.errors import AttributionError
 from bort_jax.inversion.errors import InversionError
+from bort_jax.validation import within_memory
 
 
 def in_blocks(function: Callable, chunk: int | None, *arrays: Any) -> Any:
@@ -34,7 +36,7 @@ def in_blocks(function: Callable, chunk: int | None, *arrays: Any) -> Any:
   blocks = -(-n // chunk)
   # the last block is filled up with the first pictures: one program for all
   index = (jnp.arange(blocks * chunk) % n).reshape(blocks, chunk)
-  out = jax.lax.map(lambda i: function(*(a[i] for a in arrays)), index)
+  out = loops.map_(lambda i: function(*(a[i] for a in arrays)), index)
   return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], out)
 
 
@@ -66,20 +68,18 @@ def summed(
     return total + jnp.sum(jnp.where(exists, values, 0), 0, dtype=wide), None
 
   start = jnp.zeros(like.shape[1:], wide)
-  return jax.lax.scan(add, start, jnp.arange(-(-count // width)))[0]
+  return loops.scan(add, start, jnp.arange(-(-count // width)))[0]
 
 
 def run(compiled: Callable, *args: Any) -> Any:
   """What a compiled method returns; says what to do where memory ends."""
   try:
-    return jax.block_until_ready(compiled(*args))
+    return within_memory(_TOO_MANY, AttributionError, compiled, *args)
   except InversionError as error:
     raise AttributionError(str(error)) from error
-  except (jax.errors.JaxRuntimeError, MemoryError) as error:
-    exhausted = 'RESOURCE_EXHAUSTED' in str(error)
-    if not exhausted and not isinstance(error, MemoryError):
-      raise
-    raise AttributionError(
-      'The batch does not fit in memory. Let fewer pictures through the network'
-      ' at once: chunk=8, or less, down to chunk=1.'
-    ) from error
+
+
+_TOO_MANY = (
+  'The batch does not fit in memory. Let fewer pictures through the network at'
+  ' once: chunk=8, or less, down to chunk=1.'
+)

@@ -9,11 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from bort_jax import validation
 from bort_jax.attribution.errors import AttributionError
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.invert import check_hashable
 from bort_jax.inversion.layers import until
-from bort_jax.validation import checked_classes, is_integer, is_known
+from bort_jax.validation import (
+  check_logits,
+  checked_classes,
+  is_integer,
+  is_known,
+)
 
 #: ``apply_fn(params, x)``. What is compiled for it is found again by the
 #: function itself: give the same one at every call, with all arrays in its
@@ -59,15 +65,7 @@ def checked_pictures(
     check_hashable(getattr(apply_fn, 'apply_fn', apply_fn))
   except InversionError as error:
     raise AttributionError(str(error)) from None
-  x = jnp.asarray(x)
-  if x.ndim != 4:
-    raise AttributionError(
-      f'x must be pictures (N, H, W, C), got shape {x.shape}.'
-    )
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise AttributionError(
-      f'x must be floats, got {x.dtype}: convert pictures to 0 … 1 first.'
-    )
+  x = validation.checked_pictures(x, AttributionError)
   if chunk is not None:
     check_count('chunk', chunk)
   check_finite({'x': x, 'params': params})
@@ -84,19 +82,8 @@ def logits_shape(
       logits = _outputs.eval_shape(until(apply_fn, output), params, x)
     except InversionError as error:
       raise AttributionError(str(error)) from None
-  is_array = isinstance(logits, jax.ShapeDtypeStruct)
-  if (
-    not is_array
-    or len(logits.shape) != 2
-    or logits.shape[0] != len(x)
-    or not jnp.issubdtype(logits.dtype, jnp.floating)
-  ):
-    got = f'{logits.dtype}{list(logits.shape)}' if is_array else repr(logits)
-    raise AttributionError(
-      f'apply_fn(params, x) must return float logits (N, K) with N = {len(x)},'
-      f" got {got}. Of several outputs choose one: inversion.until(apply_fn,'"
-      " NAME')."
-    )
+  advice = "Of several outputs choose one: inversion.until(apply_fn, 'NAME')."
+  check_logits(logits, len(x), advice, AttributionError)
   return logits.shape
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.typing import ArrayLike
 
+from bort_jax import loops
 from bort_jax.attribution.batches import at_once, in_blocks, run
 from bort_jax.attribution.checks import ApplyFn, checked_pictures, logits_shape
 from bort_jax.attribution.errors import AttributionError
@@ -87,7 +88,7 @@ def _summary(apply_fn, chunk, params, x) -> LinearSummary:
       return back(jax.nn.one_hot(chosen, classes, dtype=logits.dtype))[0]
 
     width = at_once(chunk, len(x), classes)
-    rows = jax.lax.map(row, jnp.arange(classes), batch_size=width)
+    rows = loops.map_(row, jnp.arange(classes), batch_size=width)
     weights, bias = jnp.moveaxis(rows, 0, 1), held(jnp.zeros_like(x))
     line = jnp.einsum('nkhwc,nhwc->nk', weights, x) + bias
     residual = jnp.abs(apply_fn(params, x) - line)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from bort_jax import loops
 from bort_jax.attribution.batches import at_once, in_blocks, run, summed
 from bort_jax.attribution.checks import (
   ApplyFn,
@@ -243,7 +244,7 @@ def _integrated(apply_fn, setting, params, x, target, baseline):
       return (x - baseline) * (total / steps).astype(x.dtype)
 
     direct = lambda: x * class_gradient(apply_fn, params, x, target)
-    return jax.lax.cond(found, direct, loop) if from_zero else loop()
+    return loops.cond(found, direct, loop) if from_zero else loop()
 
   return in_blocks(of_block, chunk, x, target, baseline), found
 

@@ -12,7 +12,12 @@ from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.invert import forward, invert
 from bort_jax.inversion.layers import Layer, until
 from bort_jax.inversion.undo import Method
-from bort_jax.validation import check_steps, checked_classes, is_known
+from bort_jax.validation import (
+  check_steps,
+  checked_classes,
+  is_known,
+  nan_where_missing,
+)
 
 
 def backtrack(
@@ -88,7 +93,8 @@ def backtrack(
     back = lambda z: (
       invert(function, params, z, x, method=method, x=x, **options).x
     )
-    return back(kept) - back(jnp.zeros_like(z))
+    part = back(kept) - back(jnp.zeros_like(z))
+    return nan_where_missing(part, index, z.shape[-1])
 
   return _in_blocks(part, chunk, x, index, *places)
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bort_jax import loops
 from bort_jax.inversion.least_squares import lsmr, relative_norm
 
 _GIVE_UP = 10  # steps after which a branch that does not contract is left
@@ -62,7 +63,7 @@ def fixed_point(
   start = relative_norm(difference, y)
   inf, zero = jnp.full_like(start, jnp.inf), jnp.zeros_like(start)
   state = (y, difference, start, inf, jnp.int32(0), zero)
-  x, _, residual, _, steps, rate = jax.lax.while_loop(going_on, step, state)
+  x, _, residual, _, steps, rate = loops.while_loop(going_on, step, state)
   return FixedPoint(x, steps, rate, residual)
 
 
@@ -100,7 +101,7 @@ def gauss_newton(
     linear_solver=lsmr(_INNER * tolerance, _INNER_STEPS),
   )
   solution = optimistix.least_squares(
-    miss,
+    loops.in_order(miss),
     solver,
     start.astype(wide),
     max_steps=max_steps,

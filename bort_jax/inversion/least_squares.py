@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bort_jax import loops
 from bort_jax.inversion.linear_map import AffineMap, widened
 
 
@@ -78,6 +79,7 @@ def _forgiving_lsmr() -> type:
         value, _, stats = super(ForgivingLSMR, self).compute(state, vector, {})
         return value, jnp.asarray(stats['num_steps'], jnp.int32)
 
+      solve = loops.in_order(solve)
       guess = options.get('guess')
       if guess is None:
         value, steps = solve()

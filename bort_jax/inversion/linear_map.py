@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bort_jax import loops
+
 
 class AffineMap(NamedTuple):
   """v ↦ A v + b, matrix-free."""
@@ -100,7 +102,7 @@ def singular_value_range(affine: AffineMap, steps: int) -> jax.Array:
     return (u, v, beta, first), (alpha, beta)
 
   state = (start, zeros, jnp.sum(zeros), jnp.sum(zeros))
-  _, (alphas, betas) = jax.lax.scan(step, state, length=steps)
+  _, (alphas, betas) = loops.scan(step, state, length=steps)
   row = jnp.zeros((1, steps), alphas.dtype)
   bidiagonal = jnp.concatenate([jnp.diag(alphas), row])
   bidiagonal += jnp.concatenate([row, jnp.diag(betas)])

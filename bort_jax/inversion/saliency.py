@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bort_jax import loops
 from bort_jax.inversion.backtrack import classes_of_output
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.invert import forward, invert
 from bort_jax.inversion.layers import Layer, rest, until
 from bort_jax.inversion.undo import Method
+from bort_jax.validation import check_steps, nan_where_missing
 
 _EPSILON = 1e-6  # the published guard against an empty map
 
@@ -100,7 +102,7 @@ def saliency(
   """
   del target
   function = until(apply_fn, layer)
-  search = _Search(num_channels, skip_border, method)
+  search = _search_of(num_channels, skip_border, method)
   z = _map_of(forward(function, params, x), layer, skip_border)
   level = _Level(response, threshold)
   return _saliency(function, search, level, params, x, z, z)
@@ -164,7 +166,7 @@ def class_saliency(
     (1, 28, 28, 1)
   """
   function = until(apply_fn, layer)
-  search = _Search(num_channels, skip_border, method)
+  search = _search_of(num_channels, skip_border, method)
   z = _map_of(forward(function, params, x), layer, skip_border)
   head = apply_fn, layer, output
   with jax.default_matmul_precision('highest'):
@@ -172,7 +174,8 @@ def class_saliency(
     target = classes_of_output(target, logits.shape)
     strength = _evidence(head, params, x, z, target)
   level = _Level(response, threshold)
-  return _saliency(function, search, level, params, x, z, strength)
+  seen = _saliency(function, search, level, params, x, z, strength)
+  return nan_where_missing(seen, target, logits.shape[1])
 
 
 # Compiled once for a network and layer, as the search below.
@@ -188,6 +191,11 @@ def _evidence(head, params, x, z, target):
   logits, pull = jax.vjp(lambda z: _logits(head, params, x, z), z)
   (slope,) = pull(jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype))
   return jax.nn.relu(z * slope)
+
+
+def _search_of(num_channels: int, skip_border: bool, method: Method) -> _Search:
+  check_steps('num_channels', num_channels)
+  return _Search(num_channels, skip_border, method)
 
 
 def _map_of(z: jax.Array, layer: Layer, skip_border: bool) -> jax.Array:
@@ -241,7 +249,7 @@ def _seen(
     return total + jnp.where(mask & (weight > 0), weight, 0), None
 
   start = jnp.zeros((*x.shape[:-1], 1), x.dtype)
-  total, _ = jax.lax.scan(add, start, jnp.arange(channels.shape[1]))
+  total, _ = loops.scan(add, start, jnp.arange(channels.shape[1]))
   return total / (jnp.max(total, axis=(1, 2, 3), keepdims=True) + _EPSILON)
 
 

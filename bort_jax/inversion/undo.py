@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from bort_jax import loops
 from bort_jax.inversion.elementwise import main_branch, undo_elementwise
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.iterations import fixed_point, gauss_newton
@@ -279,7 +280,7 @@ def _iterated(
   )
   keep = lambda: (found.x, jnp.int32(0))
   done = found.residual <= setting.tolerance
-  x, steps = jax.lax.cond(done, keep, refine)
+  x, steps = loops.cond(done, keep, refine)
   # as float: custom_root wants tangents of what it carries along
   return x, (jnp.float32(found.steps + steps), found.contraction)
 

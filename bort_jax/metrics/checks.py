@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from bort_jax import validation
 from bort_jax.metrics.errors import MetricError
-from bort_jax.validation import checked_classes, is_integer
+from bort_jax.validation import check_logits, checked_classes, is_integer
 
 ApplyFn: TypeAlias = Callable[[Any, jax.Array], jax.Array]
 
@@ -24,15 +24,9 @@ def wide(dtype: jax.typing.DTypeLike) -> jnp.dtype:
 
 def checked_pictures(x: ArrayLike) -> jax.Array:
   """Float pictures (N, H, W, C); refuses others."""
-  x = jnp.asarray(x)
-  if x.ndim != 4:
-    raise MetricError(f'x must be pictures (N, H, W, C), got shape {x.shape}.')
+  x = validation.checked_pictures(x, MetricError)
   if not x.size:
     raise MetricError(f'x has nothing in it: its shape is {x.shape}.')
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise MetricError(
-      f'x must be floats, got {x.dtype}: convert pictures to 0 … 1 first.'
-    )
   return x
 
 
@@ -49,18 +43,8 @@ def number_of_classes(apply_fn: ApplyFn, params: Any, x: jax.Array) -> int:
   """K of a network's logits (N, K), refused if they are of another shape."""
   check_hashable('apply_fn', apply_fn)
   logits = _logits.eval_shape(apply_fn, params, x)
-  is_array = isinstance(logits, jax.ShapeDtypeStruct)
-  if (
-    not is_array
-    or len(logits.shape) != 2
-    or logits.shape[0] != len(x)
-    or not jnp.issubdtype(logits.dtype, jnp.floating)
-  ):
-    got = f'{logits.dtype}{list(logits.shape)}' if is_array else repr(logits)
-    raise MetricError(
-      f'apply_fn(params, x) must return float logits (N, K) with N = {len(x)},'
-      f' got {got}. Wrap it in a function that returns the logits alone.'
-    )
+  advice = 'Wrap it in a function that returns the logits alone.'
+  check_logits(logits, len(x), advice, MetricError)
   return logits.shape[1]
 
 

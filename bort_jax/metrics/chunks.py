@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bort_jax import loops, validation
 from bort_jax.metrics.checks import check_count
 from bort_jax.metrics.errors import MetricError
 
@@ -33,7 +34,7 @@ def over_pairs(
   rows = -(-count // size)
   pair = (jnp.arange(rows * size) % count).reshape(rows, size)
   call = lambda _, pair: (None, function(pair // n, pair % n))
-  _, found = jax.lax.scan(call, None, pair)
+  _, found = loops.scan(call, None, pair)
 
   def by_picture(values):
     values = values.reshape(rows * size, *values.shape[2:])[:count]
@@ -52,13 +53,9 @@ def within_memory(
   function: Callable[..., Any], *args: Any, chunk: int | None
 ) -> Any:
   """Calls a function; if memory runs out, says what to do."""
-  try:
-    return jax.block_until_ready(function(*args))
-  except jax.errors.JaxRuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' not in str(error):
-      raise
-    tried = 'all of the batch' if chunk is None else f'chunk={chunk}'
-    raise MetricError(
-      f'Memory ran out with {tried} in each pass. Set chunk= to fewer pictures'
-      ' in a pass; the result is the same.'
-    ) from error
+  tried = 'all of the batch' if chunk is None else f'chunk={chunk}'
+  message = (
+    f'Memory ran out with {tried} in each pass. Set chunk= to fewer pictures in'
+    ' a pass; the result is the same.'
+  )
+  return validation.within_memory(message, MetricError, function, *args)

@@ -46,7 +46,7 @@ def explain_command(
       num_pictures=num_pictures,
       methods=methods,
       data_dir=data_dir,
-      tell=status.update,
+      tell=status.update if console.is_terminal else console.print,
     )
   # a path is no markup, and is copied in one piece
   console.print(f'The report is in {path}.', markup=False, soft_wrap=True)

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from bort_jax import plots
 from bort_jax.report.html import Table
@@ -26,8 +28,21 @@ def summary_of(run: Restored) -> str:
 
 
 def settings_of(config: TrainConfig) -> list[tuple[str, str]]:
-  """All settings as text."""
-  return [(k, str(v)) for k, v in dataclasses.asdict(config).items()]
+  """What is set, by the names of the command line's options."""
+  return list(_options(dataclasses.asdict(config)))
+
+
+def _options(settings: Mapping[str, Any], prefix: str = ''):
+  for name, value in settings.items():
+    option = prefix + name.replace('_', '-')
+    if isinstance(value, Mapping):
+      yield from _options(value, f'{option}.')
+    elif isinstance(value, bool):
+      yield option, 'yes' if value else 'no'
+    elif isinstance(value, tuple):
+      yield option, ' '.join(map(str, value)) or 'none'
+    else:
+      yield option, 'not set' if value is None else str(value)
 
 
 def run_table(run: Restored) -> Table:

@@ -136,6 +136,29 @@ def test_jit_equals_eager(method):
   np.testing.assert_allclose(jitted(X), method(apply_fn, X), atol=1e-6)
 
 
+def test_classes_and_channels_that_do_not_exist_are_undefined_under_jit():
+  apply_fn = make_network()
+  of_class = lambda x, t: inversion.class_saliency(
+    apply_fn, PARAMS, x, t, layer='code'
+  )
+  of_channel = lambda x, c: inversion.backtrack(
+    apply_fn, PARAMS, x, layer='code', channel=c
+  )
+  for method, count in ((of_class, 5), (of_channel, 9)):
+    found = jax.jit(method)(X, jnp.array([count, count - 1]))
+    assert jnp.isnan(found[0]).all()
+    assert jnp.isfinite(found[1]).all()
+
+
+@pytest.mark.parametrize('wrong', [0, 1.5, -3])
+def test_numbers_of_channels_are_checked(wrong):
+  for method in (inversion.saliency, inversion.class_saliency):
+    with pytest.raises(ValueError, match='num_channels must be an integer'):
+      method(
+        make_network(), PARAMS, X, TARGET, layer='code', num_channels=wrong
+      )
+
+
 def test_what_fails_says_so():
   with pytest.raises(inversion.InversionError, match='not finite'):
     inversion.saliency(

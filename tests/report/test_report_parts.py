@@ -19,7 +19,10 @@ from bort_jax.report.maps import classes_shown, maps_of, shown_maps
 from bort_jax.report.measures import Case, measure, measure_table
 from bort_jax.report.methods import Method, choose_methods
 from bort_jax.report.png import encode
+from bort_jax.report.run import settings_of
 from bort_jax.report.subject import make_subject
+from bort_jax.train import TrainConfig
+from bort_jax.train.augment import Recipe
 from bort_jax.train.network import make_network
 
 
@@ -202,3 +205,14 @@ def test_the_table_marks_what_is_no_better_than_chance(measured):
   assert '†' not in ''.join(rows['Gradient × input'])
   assert '†' not in ''.join(rows[metrics.CONTROL])
   assert all(' ± ' in cell for cell in rows['Gradient × input'])
+
+
+def test_settings_are_named_as_the_command_line_names_them():
+  augment = Recipe(pad_crop=4, flip=True)
+  config = TrainConfig(augment=augment, model_options=('depth=2',))
+  told = dict(settings_of(config))
+  assert told['augment.pad-crop'] == '4'
+  assert told['augment.flip'] == 'yes'
+  assert told['model-options'] == 'depth=2'
+  assert told['ema'] == 'not set'
+  assert not any(mark in v for v in told.values() for mark in '{(')

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bort_jax import loops
 from bort_jax.nn.bcos.streams import TwoStreams, two_streams
 from bort_jax.nn.bcos.transform import wide
 from bort_jax.validation import is_known
@@ -158,7 +159,7 @@ def _explain_all(apply_fn, output, chunk, params, x) -> Explanation:
   logits, pull = jax.vjp(linear, streams.encoded)
   units = jnp.eye(logits.shape[1], dtype=logits.dtype)
   one = lambda unit: pull(jnp.broadcast_to(unit, logits.shape))[0]
-  weights = jax.lax.map(one, units, batch_size=chunk)
+  weights = loops.map_(one, units, batch_size=chunk)
   constant = linear(jnp.zeros_like(streams.encoded))
   return _sums(streams, jnp.moveaxis(weights, 0, 1), logits, constant)
 
