@@ -2,8 +2,10 @@
 
 XLA's compiler for CPUs brings a convolution's axes into the order of its fast
 kernels only where the program begins, not within a loop or a branch: there a
-transposed convolution, as in every gradient, is 5 to 100 times slower. The
-loops here are those of :mod:`jax.lax`, with the axes in order beforehand.
+transposed convolution, as in every gradient, is 5 to 100 times slower
+(``experiments/benchmarks/loops.py``). The loops here are those of
+:mod:`jax.lax`, with the axes in order beforehand. Use them under
+:func:`jax.jit`, else they are compiled at every call.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,49 +14,54 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jax.extend import core
+from jax.extend import core, source_info_util
+
+# What maps over devices has axes and meshes of its own, which are not here.
+_LEFT_ALONE = ('shard_map', 'xla_pmap')
 
 
 def scan(body: Callable, init: Any, xs: Any = None, **options: Any) -> Any:
   """:func:`jax.lax.scan`."""
-  return lax.scan(in_order(body), init, xs, **options)
+  return lax.scan(channels_last(body), init, xs, **options)
 
 
 def map_(function: Callable, xs: Any, **options: Any) -> Any:
   """:func:`jax.lax.map`."""
-  return lax.map(in_order(function), xs, **options)
+  return lax.map(channels_last(function), xs, **options)
 
 
 def while_loop(going_on: Callable, body: Callable, init: Any) -> Any:
   """:func:`jax.lax.while_loop`."""
-  return lax.while_loop(in_order(going_on), in_order(body), init)
+  return lax.while_loop(channels_last(going_on), channels_last(body), init)
 
 
 def fori_loop(lower: int, upper: int, body: Callable, init: Any) -> Any:
   """:func:`jax.lax.fori_loop`."""
-  return lax.fori_loop(lower, upper, in_order(body), init)
+  return lax.fori_loop(lower, upper, channels_last(body), init)
 
 
 def cond(pred: Any, yes: Callable, no: Callable, *operands: Any) -> Any:
   """:func:`jax.lax.cond`."""
-  return lax.cond(pred, in_order(yes), in_order(no), *operands)
+  return lax.cond(pred, channels_last(yes), channels_last(no), *operands)
 
 
-def in_order(function: Callable) -> Callable:
+def channels_last(function: Callable) -> Callable:
   """The same function, for the inside of a loop or a branch.
 
   Args:
-    function: of arrays in trees, to such.
+    function: of positional arguments, trees of arrays, to such.
 
   Returns:
-    The function with each convolution's axes in the order of XLA's kernels for
-    CPUs; where JAX runs on other devices, the function as it is. Derivatives
-    taken of it afterwards are not in order again.
+    The function with the axes of each convolution, its derivatives included, in
+    the order of XLA's kernels for CPUs; where JAX runs on other devices, the
+    function as it is. Depthwise convolutions, which are fast as they are, those
+    with an output sharding and what is mapped over devices inside the function
+    stay too. Derivatives taken of it afterwards are not in order again.
 
   Examples:
     >>> import jax
-    >>> from bort_jax.loops import in_order
-    >>> double = in_order(lambda x: 2 * x)
+    >>> from bort_jax.loops import channels_last
+    >>> double = channels_last(lambda x: 2 * x)
     >>> float(jax.jit(double)(1.5))
     3.0
   """
@@ -63,27 +70,10 @@ def in_order(function: Callable) -> Callable:
 
   def ordered(*args):
     closed, out = jax.make_jaxpr(function, return_shape=True)(*args)
-    if not _has_one_out_of_order(closed.jaxpr):
-      return function(*args)
     outs = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args))
     return jax.tree.unflatten(jax.tree.structure(out), outs)
 
   return ordered
-
-
-def _has_one_out_of_order(jaxpr: core.Jaxpr) -> bool:
-  return any(
-    _is_out_of_order(eqn)
-    or any(map(_has_one_out_of_order, core.jaxprs_in_params(eqn.params)))
-    for eqn in jaxpr.eqns
-  )
-
-
-def _is_out_of_order(eqn: core.JaxprEqn) -> bool:
-  if eqn.primitive is not lax.conv_general_dilated_p:
-    return False
-  given = eqn.params['dimension_numbers']
-  return given != _order(len(given.lhs_spec)) and not _is_depthwise(eqn)
 
 
 def _evaluate(
@@ -92,22 +82,36 @@ def _evaluate(
   names = [*jaxpr.constvars, *jaxpr.invars]
   env = dict(zip(names, [*consts, *args], strict=True))
   for eqn in jaxpr.eqns:
-    outs = _apply(eqn, [_read(env, atom) for atom in eqn.invars])
+    outs = _apply_as_written(eqn, [_read(env, atom) for atom in eqn.invars])
     env.update(zip(eqn.outvars, outs, strict=True))
   return [_read(env, atom) for atom in jaxpr.outvars]
 
 
 def _read(env: Mapping[core.Var, Any], atom: core.Var | core.Literal) -> Any:
-  if isinstance(atom, core.Literal):  # halves are lost where it is bound as is
-    aval: Any = atom.aval
-    return np.asarray(atom.val, aval.dtype)
-  return env[atom]
+  if not isinstance(atom, core.Literal):
+    return env[atom]
+  aval: Any = atom.aval
+  # a plain number would widen halves
+  return atom.val if aval.weak_type else np.asarray(atom.val, aval.dtype)
+
+
+def _apply_as_written(
+  eqn: core.JaxprEqn, values: Sequence[Any]
+) -> Sequence[Any]:
+  """The results of one operation, under its name and place in the source."""
+  info = eqn.source_info
+  name_stack = source_info_util.current_name_stack() + info.name_stack
+  with (
+    source_info_util.user_context(info.traceback, name_stack=name_stack),
+    eqn.ctx.manager,
+  ):
+    return _apply(eqn, values)
 
 
 def _apply(eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
   if _is_out_of_order(eqn):
-    return [_with_axes_in_order(*values, **eqn.params)]
-  if any(map(_has_one_out_of_order, core.jaxprs_in_params(eqn.params))):
+    return [_with_channels_last(*values, **eqn.params)]
+  if _has_one_out_of_order(eqn):
     params = {name: _ordered(value) for name, value in eqn.params.items()}
     eqn = eqn.replace(params=params)
   outs = eqn.primitive.bind(
@@ -116,10 +120,27 @@ def _apply(eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
   return outs if eqn.primitive.multiple_results else [outs]
 
 
+def _has_one_out_of_order(eqn: core.JaxprEqn) -> bool:
+  """Whether there is such a convolution in the programs of an operation."""
+  if eqn.primitive.name in _LEFT_ALONE:
+    return False
+  return any(
+    _is_out_of_order(inner) or _has_one_out_of_order(inner)
+    for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program)
+    if _is_program(value)
+    for inner in value.eqns
+  )
+
+
+def _is_program(value: Any) -> bool:
+  return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+
+
 def _ordered(value: Any) -> Any:
   """An operation's parameter; if it is a program, that program in order."""
-  if type(value) is tuple:
-    return tuple(map(_ordered, value))
+  if isinstance(value, tuple):
+    items = map(_ordered, value)
+    return type(value)(*items) if hasattr(value, '_fields') else tuple(items)
   if isinstance(value, core.ClosedJaxpr):
     run = lambda *args: _evaluate(value.jaxpr, value.consts, args)
     return jax.make_jaxpr(run)(*value.in_avals)
@@ -129,15 +150,25 @@ def _ordered(value: Any) -> Any:
   return value
 
 
+def _is_out_of_order(eqn: core.JaxprEqn) -> bool:
+  if eqn.primitive is not lax.conv_general_dilated_p:
+    return False
+  given = eqn.params['dimension_numbers']
+  return not (
+    given == _order(len(given.lhs_spec))
+    or eqn.params.get('out_sharding') is not None
+    or _is_depthwise(eqn)
+  )
+
+
 def _is_depthwise(eqn: core.JaxprEqn) -> bool:
-  """Those are fast as they are, and slow in the order of the others."""
   channels = eqn.params['dimension_numbers'].rhs_spec[1]
   kernel: Any = eqn.invars[1]
   one = kernel.aval.shape[channels] == 1
   return one and eqn.params['feature_group_count'] > 1
 
 
-def _with_axes_in_order(
+def _with_channels_last(
   x: jax.Array,
   kernel: jax.Array,
   *,

@@ -19,6 +19,9 @@ PACKAGES = (
   'bort_jax.inversion',
   'bort_jax.metrics',
   'bort_jax.nn',
+  'bort_jax.nn.bcos',
+  'bort_jax.plots',
+  'bort_jax.report',
   'bort_jax.spectrum',
   'bort_jax.train',
 )
@@ -38,8 +41,10 @@ def is_record(value):
   if not isinstance(value, type):
     return False
   is_named_tuple = issubclass(value, tuple) and hasattr(value, '_fields')
-  is_error = issubclass(value, Exception)
-  return is_named_tuple or is_error or dataclasses.is_dataclass(value)
+  is_plain = issubclass(value, Exception | dict)  # or options by their names
+  is_called = '__call__' in vars(value)
+  is_data = dataclasses.is_dataclass(value) and not is_called
+  return is_named_tuple or is_plain or is_data
 
 
 @pytest.mark.parametrize('value', list(public_names()))

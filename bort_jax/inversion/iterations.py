@@ -101,7 +101,7 @@ def gauss_newton(
     linear_solver=lsmr(_INNER * tolerance, _INNER_STEPS),
   )
   solution = optimistix.least_squares(
-    loops.in_order(miss),
+    loops.channels_last(miss),
     solver,
     start.astype(wide),
     max_steps=max_steps,

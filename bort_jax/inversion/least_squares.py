@@ -79,7 +79,7 @@ def _forgiving_lsmr() -> type:
         value, _, stats = super(ForgivingLSMR, self).compute(state, vector, {})
         return value, jnp.asarray(stats['num_steps'], jnp.int32)
 
-      solve = loops.in_order(solve)
+      solve = loops.channels_last(solve)
       guess = options.get('guess')
       if guess is None:
         value, steps = solve()

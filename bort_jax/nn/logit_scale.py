@@ -10,9 +10,10 @@ from flax import nnx
 class LogitScale(nnx.Module):
   r"""Multiplies logits by one learned positive number.
 
-  A network of orthogonal layers is 1-Lipschitz: its logits are bounded by the
-  norm of its input, so cross-entropy can never become confident and the
-  optimizer fights the constraint. One free scale removes the conflict.
+  Orthogonal layers whose windows do not overlap stretch nothing: without
+  biases, logits differ by at most √2 times the norm of the input. Cross-entropy
+  wants more, and the optimizer fights the constraint. One free scale removes
+  the conflict.
 
   The number is :math:`\exp(r\,\theta)`, with θ the parameter and r the
   learning-rate multiplier. So every optimizer honours the multiplier: one whose
