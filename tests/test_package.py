@@ -20,6 +20,7 @@ PACKAGES = (
   'bort_jax.metrics',
   'bort_jax.nn',
   'bort_jax.spectrum',
+  'bort_jax.symmetry',
   'bort_jax.train',
 )
 
