@@ -19,6 +19,7 @@ PACKAGES = (
   'bort_jax.inversion',
   'bort_jax.metrics',
   'bort_jax.nn',
+  'bort_jax.nn.glassbox',
   'bort_jax.spectrum',
   'bort_jax.symmetry',
   'bort_jax.train',
