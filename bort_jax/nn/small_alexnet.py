@@ -52,8 +52,10 @@ class SmallAlexNet(nnx.Module):
     >>> import jax.numpy as jnp
     >>> from flax import nnx
     >>> from bort_jax.nn import SmallAlexNet
-    >>> model = SmallAlexNet((28, 28, 1), 10, rngs=nnx.Rngs(0))
-    >>> outputs = nnx.eval_shape(model.intermediates, jnp.zeros((2, 28, 28, 1)))
+    >>> def outputs_of_alexnet(x):
+    ...   model = SmallAlexNet((28, 28, 1), 10, rngs=nnx.Rngs(0))
+    ...   return model.intermediates(x)
+    >>> outputs = nnx.eval_shape(outputs_of_alexnet, jnp.zeros((2, 28, 28, 1)))
     >>> outputs['pool1'].shape, outputs['pool5'].shape, outputs['logits'].shape
     ((2, 13, 13, 16), (2, 2, 2, 40), (2, 10))
 
