@@ -49,8 +49,8 @@ class Group(abc.ABC):
       width: of the pictures.
 
     Returns:
-      (order, height·width) int: pixel i of g x is pixel ``places[g, i]`` of x,
-      pixels counted by rows.
+      (order, height·width) int32: pixel i of g x is pixel ``places[g, i]`` of
+      x, pixels counted by rows.
 
     Raises:
       SymmetryError: if the group cannot act on such pictures.
@@ -206,7 +206,7 @@ D4 = Rotations(mirrors=True)
 
 @functools.cache
 def _rotated_places(mirrors: bool, side: int) -> np.ndarray:
-  grid = np.arange(side * side).reshape(side, side)
+  grid = np.arange(side * side, dtype=np.int32).reshape(side, side)
   starts = (grid, grid[:, ::-1]) if mirrors else (grid,)
   return np.stack(
     [np.rot90(start, turn).ravel() for start in starts for turn in range(4)]
@@ -217,7 +217,7 @@ def _rotated_places(mirrors: bool, side: int) -> np.ndarray:
 def _shifted_places(
   rows: int, columns: int, height: int, width: int
 ) -> np.ndarray:
-  grid = np.arange(height * width).reshape(height, width)
+  grid = np.arange(height * width, dtype=np.int32).reshape(height, width)
   step = np.array([height // rows, width // columns])
   return np.stack(
     [

@@ -1,0 +1,187 @@
+r"""Glass boxes beside trained networks, on MNIST and Fashion-MNIST.
+
+What glass boxes (``bort_jax.nn.glassbox``) reach with each representation and
+classifier, on upright and on turned test pictures, with raw pixels as control;
+and how separable and how equivariant every layer is of glass boxes, of a small
+network in AlexNet's manner and of ResNet-8, untrained and trained with AdamW
+and with Bort. Writes tables, numbers and figures into ``glassbox/``. What is
+done is kept in ``--work-dir`` and not done again. From the project's root:
+
+    apt-get install dataset-fashion-mnist
+    python experiments/reproduce/glassbox.py --data-dir DIR
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import glassbox_tables as tables
+import jax
+import numpy as np
+import tyro
+from glassbox_data import TASKS, drawn, load, turned
+from glassbox_models import REPRESENTATIONS, measured
+from glassbox_networks import BOXES, LAYERS, of_box, of_network
+
+from bort_jax import plots, symmetry
+
+FOLDER = pathlib.Path(__file__).parent / 'glassbox'
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What the numbers depend on."""
+
+  data_dir: pathlib.Path | None = None
+  """TFDS directory that has mnist."""
+  fashion_dir: pathlib.Path = pathlib.Path('/usr/share/datasets/fashion-mnist')
+  """Directory of Fashion-MNIST's idx files; left out if it is not there."""
+  work_dir: pathlib.Path = pathlib.Path('runs/glassbox')
+  """Where finished parts and runs are kept."""
+  seeds: int = 3
+  """Draws of pictures, and trainings."""
+  train: int = 1000
+  """Training pictures of a glass box for two classes; twice as many for ten."""
+  test: int = 1000
+  """Test pictures of it."""
+  components: int = 40
+  """Of the PCA."""
+  pictures: int = 500
+  """Test pictures that layers are judged on."""
+  split: str = 'train[:20%]'
+  """Part of MNIST that networks are trained on."""
+  epochs: int = 2
+  """Passes of the networks over it."""
+
+
+def main(settings: tyro.conf.OmitArgPrefixes[Settings]) -> None:
+  """Measures, and writes what was found."""
+  FOLDER.mkdir(exist_ok=True)
+  settings.work_dir.mkdir(parents=True, exist_ok=True)
+  names = dict.fromkeys(task.data for task in TASKS)
+  sets = {
+    name: load(name, settings.data_dir, settings.fashion_dir) for name in names
+  }
+  for name in [name for name, dataset in sets.items() if dataset is None]:
+    print(f'{name} is not at {settings.fashion_dir}: left out.')
+  found: dict[str, tables.Rows] = {}
+  for name, job in jobs(settings, sets):
+    for kind, rows in kept(settings, name, job).items():
+      found.setdefault(kind, []).extend(rows)
+  for kind, rows in found.items():
+    tables.write_csv(FOLDER / f'{kind}.csv', rows)
+  write_tables(settings, found)
+  draw(sets['mnist'])
+
+
+def jobs(settings: Settings, sets):
+  """Names of what is to be measured, and functions that do."""
+  for seed, task, name in itertools.product(
+    range(settings.seeds), TASKS, REPRESENTATIONS
+  ):
+    dataset = sets[task.data]
+    if dataset is not None:
+
+      def box(seed=seed, task=task, name=name, dataset=dataset):
+        count = settings.train * (2 if len(task.classes) > 2 else 1)
+        train, test = drawn(dataset, task, count, settings.test, seed)
+        return measured(task, train, test, name, settings.components, seed)
+
+      yield f'{task.name}, {name}, {seed}', box
+  mnist = sets['mnist']
+  for seed in range(settings.seeds):
+    for name in BOXES:
+      yield (
+        f'layers of {name}, {seed}',
+        lambda name=name, seed=seed: of_box(
+          name, seed, mnist, settings.pictures, 2 * settings.train
+        ),
+      )
+    for model in LAYERS:
+      yield (
+        f'layers of {model}, {seed}',
+        lambda model=model, seed=seed: of_network(
+          model,
+          seed,
+          mnist,
+          settings.pictures,
+          settings.work_dir / f'{model}_{seed}',
+          data='mnist',
+          data_dir=settings.data_dir,
+          train_split=settings.split,
+          epochs=settings.epochs,
+        ),
+      )
+
+
+def kept(settings: Settings, name: str, job: Callable[[], Any]) -> Any:
+  """What a job found, from an earlier run if its settings were the same."""
+  about = dataclasses.asdict(settings) | {'seeds': None}
+  about = json.loads(json.dumps(about, default=str))
+  file = name.replace('/', ' ').replace(' ', '_') + '.json'
+  path = settings.work_dir / file
+  if path.exists():
+    stored = json.loads(path.read_text())
+    if stored['settings'] == about:
+      return stored['found']
+  found = job()
+  print(name, flush=True)
+  scratch = path.with_suffix('.tmp')
+  scratch.write_text(json.dumps({'settings': about, 'found': found}))
+  scratch.rename(path)
+  return found
+
+
+def write_tables(settings: Settings, found: dict[str, tables.Rows]) -> None:
+  """Writes table.md."""
+  accuracy, separability = found['accuracy'], found['separability']
+  text = ['# Accuracy\n']
+  for task in dict.fromkeys(row['task'] for row in accuracy):
+    for how in ('upright', 'quarter turns', 'any angle'):
+      text += [f'## {task}: test pictures {how}\n']
+      text += [tables.accuracy_table(accuracy, task, how)]
+  text += ['# Seconds to fit (LDA)\n']
+  of_lda = [row for row in accuracy if row['classifier'] == 'lda']
+  text += [tables.table(of_lda, ('task', 'representation'), ['fit seconds'])]
+  measures = ['intra', 'inter', 'ratio', 'fisher', 'silhouette']
+  text += ['# Separability of glass boxes, upright test pictures\n']
+  text += [
+    tables.table(separability, ('task', 'representation', 'layer'), measures)
+  ]
+  by = ('network', 'arm', 'layer')
+  layers = found['layers']
+  text += ['# Layers on MNIST: separability\n']
+  text += [tables.table(layers, by, ['accuracy', *measures])]
+  text += ['# Layers on MNIST: error after moves of D4\n']
+  errors = ['natural', 'fitted', 'invariance', 'mixed', 'chance']
+  text += [tables.table(layers, by, errors)]
+  text += [
+    f'Mean ± standard deviation over {settings.seeds} seeds (draws of pictures,'
+    f' initial weights). Glass boxes: {settings.train} training pictures for'
+    f' two classes, twice that for ten, {settings.test} test pictures,'
+    f' {settings.components} components. Networks: MNIST {settings.split},'
+    f' {settings.epochs} epochs, accuracy on all test pictures; layers on the'
+    f' first {settings.pictures} test pictures, errors as means over the seven'
+    ' moves that are not the identity, every second picture measured. Seconds:'
+    f' of the second fit. jax {jax.__version__} on'
+    f' {jax.devices()[0].device_kind} ({os.cpu_count()} cores).\n'
+  ]
+  (FOLDER / 'table.md').write_text('\n'.join(text))
+  print(f'{FOLDER / "table.md"} is written.')
+
+
+def draw(mnist) -> None:
+  """Draws a digit taken apart, and the pictures of the tests."""
+  x = mnist.test_images[:4] / np.float32(255)
+  figure = plots.symmetry_components(x, symmetry.D4)
+  figure.savefig(FOLDER / 'components.png', dpi=70)
+  columns = {how: np.asarray(a) for how, a in turned(x, 0).items()}
+  plots.picture_grid(columns).savefig(FOLDER / 'turned.png', dpi=70)
+
+
+if __name__ == '__main__':
+  tyro.cli(main)
