@@ -12,6 +12,7 @@ done is kept in ``--work-dir`` and not done again. From the project's root:
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -44,15 +45,15 @@ class Settings:
   """Where finished parts and runs are kept."""
   seeds: int = 3
   """Draws of pictures, and trainings."""
-  train: int = 1000
+  train: int = 500
   """Training pictures of a glass box for two classes; twice as many for ten."""
-  test: int = 1000
+  test: int = 500
   """Test pictures of it."""
   components: int = 40
   """Of the PCA."""
-  pictures: int = 500
+  pictures: int = 400
   """Test pictures that layers are judged on."""
-  split: str = 'train[:20%]'
+  split: str = 'train[:10%]'
   """Part of MNIST that networks are trained on."""
   epochs: int = 2
   """Passes of the networks over it."""
@@ -79,43 +80,46 @@ def main(settings: tyro.conf.OmitArgPrefixes[Settings]) -> None:
 
 
 def jobs(settings: Settings, sets):
-  """Names of what is to be measured, and functions that do."""
-  for seed, task, name in itertools.product(
-    range(settings.seeds), TASKS, REPRESENTATIONS
-  ):
-    dataset = sets[task.data]
-    if dataset is not None:
-
-      def box(seed=seed, task=task, name=name, dataset=dataset):
-        count = settings.train * (2 if len(task.classes) > 2 else 1)
-        train, test = drawn(dataset, task, count, settings.test, seed)
-        return measured(task, train, test, name, settings.components, seed)
-
-      yield f'{task.name}, {name}, {seed}', box
-  mnist = sets['mnist']
+  """Names of what is to be measured, and functions that do, seed by seed."""
   for seed in range(settings.seeds):
-    for name in BOXES:
-      yield (
-        f'layers of {name}, {seed}',
-        lambda name=name, seed=seed: of_box(
-          name, seed, mnist, settings.pictures, 2 * settings.train
-        ),
-      )
-    for model in LAYERS:
-      yield (
-        f'layers of {model}, {seed}',
-        lambda model=model, seed=seed: of_network(
-          model,
-          seed,
-          mnist,
-          settings.pictures,
-          settings.work_dir / f'{model}_{seed}',
-          data='mnist',
-          data_dir=settings.data_dir,
-          train_split=settings.split,
-          epochs=settings.epochs,
-        ),
-      )
+    yield from box_jobs(settings, sets, seed)
+    yield from layer_jobs(settings, sets['mnist'], seed)
+
+
+def box_jobs(settings: Settings, sets, seed: int):
+  """Accuracy and separability of glass boxes."""
+
+  def measure(task, name):
+    count = settings.train * (2 if len(task.classes) > 2 else 1)
+    train, test = drawn(sets[task.data], task, count, settings.test, seed)
+    return measured(task, train, test, name, settings.components, seed)
+
+  for task, name in itertools.product(TASKS, REPRESENTATIONS):
+    if sets[task.data] is not None:
+      job = functools.partial(measure, task, name)
+      yield f'{task.name}, {name}, {seed}', job
+
+
+def layer_jobs(settings: Settings, mnist, seed: int):
+  """Separability and equivariance of layers."""
+  count, pictures = 2 * settings.train, settings.pictures
+  for name in BOXES:
+    job = functools.partial(of_box, name, seed, mnist, pictures, count)
+    yield f'layers of {name}, {seed}', job
+  for model in LAYERS:
+    job = functools.partial(
+      of_network,
+      model,
+      seed,
+      mnist,
+      pictures,
+      settings.work_dir / f'{model}_{seed}',
+      data='mnist',
+      data_dir=settings.data_dir,
+      train_split=settings.split,
+      epochs=settings.epochs,
+    )
+    yield f'layers of {model}, {seed}', job
 
 
 def kept(settings: Settings, name: str, job: Callable[[], Any]) -> Any:
