@@ -30,12 +30,9 @@ _bank = functools.partial(Representation, BANK)
 REPRESENTATIONS = {
   'pixels (control)': _pixels(symmetry.D4, ('plain',)),
   'pixels, D4 average': _pixels(symmetry.D4, ('average',)),
-  'pixels, D4 maximum': _pixels(symmetry.D4, ('maximum',)),
   'pixels, D4 orbit': _pixels(symmetry.D4, ('orbit',)),
-  'pixels, D4 isotypic': _pixels(symmetry.D4, ('isotypic',)),
   'bank (control)': _bank(symmetry.D4, ('plain',)),
   'bank, C4 average': _bank(symmetry.C4, ('average',)),
-  'bank, D4 average': _bank(symmetry.D4, ('average',)),
   'bank, D4 average + maximum': _bank(symmetry.D4, ('average', 'maximum')),
   'bank, D4 orbit': _bank(symmetry.D4, ('orbit',)),
   'bank, D4 isotypic': _bank(symmetry.D4, ('isotypic',)),

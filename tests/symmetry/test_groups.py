@@ -12,7 +12,7 @@ from bort_jax import symmetry
 from bort_jax.symmetry import C4, D4, Shifts
 
 SMALL = [C4, D4, Shifts(1, 1), Shifts(2, 3), Shifts(4, 1)]
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=6, deadline=None)
 
 
 @st.composite
