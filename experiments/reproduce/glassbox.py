@@ -31,11 +31,13 @@ from glassbox_networks import BOXES, LAYERS, of_box, of_network
 from bort_jax import plots, symmetry
 
 FOLDER = pathlib.Path(__file__).parent / 'glassbox'
+# What the numbers of a job depend on, beside its name.
+_RULING = ('train', 'test', 'components', 'pictures', 'split', 'epochs')
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What the numbers depend on."""
+  """What is measured, and with what."""
 
   data_dir: pathlib.Path | None = None
   """TFDS directory that has mnist."""
@@ -43,8 +45,10 @@ class Settings:
   """Directory of Fashion-MNIST's idx files; left out if it is not there."""
   work_dir: pathlib.Path = pathlib.Path('runs/glassbox')
   """Where finished parts and runs are kept."""
-  seeds: int = 3
-  """Draws of pictures, and trainings."""
+  seeds: int = 2
+  """Draws of pictures for glass boxes."""
+  network_seeds: int = 1
+  """Trainings of the networks, and draws for the boxes beside them."""
   train: int = 500
   """Training pictures of a glass box for two classes; twice as many for ten."""
   test: int = 500
@@ -83,6 +87,7 @@ def jobs(settings: Settings, sets):
   """Names of what is to be measured, and functions that do, seed by seed."""
   for seed in range(settings.seeds):
     yield from box_jobs(settings, sets, seed)
+  for seed in range(settings.network_seeds):
     yield from layer_jobs(settings, sets['mnist'], seed)
 
 
@@ -124,8 +129,7 @@ def layer_jobs(settings: Settings, mnist, seed: int):
 
 def kept(settings: Settings, name: str, job: Callable[[], Any]) -> Any:
   """What a job found, from an earlier run if its settings were the same."""
-  about = dataclasses.asdict(settings) | {'seeds': None}
-  about = json.loads(json.dumps(about, default=str))
+  about = {field: getattr(settings, field) for field in _RULING}
   file = name.replace('/', ' ').replace(' ', '_') + '.json'
   path = settings.work_dir / file
   if path.exists():
@@ -164,8 +168,9 @@ def write_tables(settings: Settings, found: dict[str, tables.Rows]) -> None:
   errors = ['natural', 'fitted', 'invariance', 'mixed', 'chance']
   text += [tables.table(layers, by, errors)]
   text += [
-    f'Mean ± standard deviation over {settings.seeds} seeds (draws of pictures,'
-    f' initial weights). Glass boxes: {settings.train} training pictures for'
+    f'Mean ± standard deviation over seeds: {settings.seeds} draws of pictures'
+    f' for glass boxes, {settings.network_seeds} for layers and trainings (one'
+    f' has no spread). Glass boxes: {settings.train} training pictures for'
     f' two classes, twice that for ten, {settings.test} test pictures,'
     f' {settings.components} components. Networks: MNIST {settings.split},'
     f' {settings.epochs} epochs, accuracy on all test pictures; layers on the'

@@ -1,4 +1,10 @@
-"""Models of three layers, each of which can be written down."""
+"""Models of three layers, each of which can be written down.
+
+After the abstract of Manaswini and Bhatt, `Towards glass-box CNNs
+<https://arxiv.org/abs/2101.10443>`_: representation by symmetry, dimension
+reduction by PCA, analytical classifiers. Nothing else of that paper is public:
+the groups, maps, classifiers and settings here are our reading of it.
+"""
 
 from bort_jax.nn.glassbox.classifiers import KNN as KNN
 from bort_jax.nn.glassbox.classifiers import LDA as LDA
