@@ -39,8 +39,8 @@ def equivariance(
   with its channels mixed. Of a layer (N, D), which has no places, the best
   matrix is any D × D. Matrices are fitted on every second picture of a batch
   and judged on the others, so a layer with more channels than pictures gains
-  nothing by chance. Maps whose sides the group cannot act on have no natural
-  action: NaN.
+  nothing by chance: give several times as many. Maps whose sides the group
+  cannot act on have no natural action: NaN.
 
   One pass over a stream; what is kept does not grow with the number of
   pictures, see :class:`GroupTransport`. Everything runs once for every element

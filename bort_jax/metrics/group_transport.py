@@ -145,7 +145,7 @@ class GroupTransport(NamedTuple):
 
     Args:
       ridge: what is added to the moments that are solved with, as a share of
-        their mean eigenvalue, ≥ 0.
+        their mean eigenvalue, ≥ 0; at least ten times their rounding.
 
     Returns:
       The errors; NaN where there is no natural action, and of a layer that is
@@ -188,8 +188,10 @@ def _after_fit(
   """(order,) Σ ‖r − Δ u‖² for the Δ that is best on the fitted half."""
   gram = transport.gram_to_fit
   channels = len(gram)
-  scale = jnp.trace(gram) / channels
-  loaded = gram + ridge * scale * jnp.eye(channels, dtype=gram.dtype)
+  # Less than the rounding of the moments would solve for their rounding.
+  least = 10 * jnp.finfo(gram.dtype).eps
+  share = jnp.maximum(ridge / channels, least)
+  loaded = gram + share * jnp.trace(gram) * jnp.eye(channels, dtype=gram.dtype)
   # One decomposition for all elements: the moments of u do not depend on g.
   factor = jax.scipy.linalg.cho_factor(loaded)
   right = guess.to_fit.reshape(-1, channels).T
