@@ -29,6 +29,7 @@ from glassbox_models import REPRESENTATIONS, measured
 from glassbox_networks import BOXES, LAYERS, of_box, of_network
 
 from bort_jax import plots, symmetry
+from bort_jax.train import load_dataset
 
 FOLDER = pathlib.Path(__file__).parent / 'glassbox'
 # What the numbers of a job depend on, beside its name.
@@ -45,7 +46,7 @@ class Settings:
   """Directory of Fashion-MNIST's idx files; left out if it is not there."""
   work_dir: pathlib.Path = pathlib.Path('runs/glassbox')
   """Where finished parts and runs are kept."""
-  seeds: int = 2
+  seeds: int = 1
   """Draws of pictures for glass boxes."""
   network_seeds: int = 1
   """Trainings of the networks, and draws for the boxes beside them."""
@@ -61,6 +62,8 @@ class Settings:
   """Part of MNIST that networks are trained on."""
   epochs: int = 2
   """Passes of the networks over it."""
+  networks: tuple[str, ...] = tuple(LAYERS)
+  """Which networks are trained."""
 
 
 def main(settings: tyro.conf.OmitArgPrefixes[Settings]) -> None:
@@ -80,7 +83,7 @@ def main(settings: tyro.conf.OmitArgPrefixes[Settings]) -> None:
   for kind, rows in found.items():
     tables.write_csv(FOLDER / f'{kind}.csv', rows)
   write_tables(settings, found)
-  draw(sets['mnist'])
+  draw()
 
 
 def jobs(settings: Settings, sets):
@@ -111,7 +114,7 @@ def layer_jobs(settings: Settings, mnist, seed: int):
   for name in BOXES:
     job = functools.partial(of_box, name, seed, mnist, pictures, count)
     yield f'layers of {name}, {seed}', job
-  for model in LAYERS:
+  for model in settings.networks:
     job = functools.partial(
       of_network,
       model,
@@ -183,9 +186,9 @@ def write_tables(settings: Settings, found: dict[str, tables.Rows]) -> None:
   print(f'{FOLDER / "table.md"} is written.')
 
 
-def draw(mnist) -> None:
-  """Draws a digit taken apart, and the pictures of the tests."""
-  x = mnist.test_images[:4] / np.float32(255)
+def draw() -> None:
+  """Draws digits taken apart, and turned as those of the tests are."""
+  x = load_dataset('digits').test_images[:4] / np.float32(255)
   figure = plots.symmetry_components(x, symmetry.D4)
   figure.savefig(FOLDER / 'components.png', dpi=70)
   columns = {how: np.asarray(a) for how, a in turned(x, 0).items()}
