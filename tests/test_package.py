@@ -18,11 +18,14 @@ PACKAGES = (
   'bort_jax.attribution',
   'bort_jax.inversion',
   'bort_jax.metrics',
+  'bort_jax.metrics.neurons',
   'bort_jax.nn',
   'bort_jax.nn.bcos',
+  'bort_jax.nn.glassbox',
   'bort_jax.plots',
   'bort_jax.report',
   'bort_jax.spectrum',
+  'bort_jax.symmetry',
   'bort_jax.train',
 )
 

@@ -1,5 +1,7 @@
 """Measures that judge what explains a network."""
 
+from bort_jax.metrics.class_spread import ClassSpread as ClassSpread
+from bort_jax.metrics.class_spread import Separability as Separability
 from bort_jax.metrics.completeness import Completeness as Completeness
 from bort_jax.metrics.completeness import completeness as completeness
 from bort_jax.metrics.complexity import complexity as complexity
@@ -11,6 +13,8 @@ from bort_jax.metrics.control import random_attribution as random_attribution
 from bort_jax.metrics.conventions import Convention as Convention
 from bort_jax.metrics.envelope import Envelope as Envelope
 from bort_jax.metrics.envelope import certified_envelope as certified_envelope
+from bort_jax.metrics.equivariance import Equivariance as Equivariance
+from bort_jax.metrics.equivariance import equivariance as equivariance
 from bort_jax.metrics.errors import MetricError as MetricError
 from bort_jax.metrics.faithfulness import (
   FaithfulnessCorrelation as FaithfulnessCorrelation,
@@ -24,6 +28,9 @@ from bort_jax.metrics.grid_pointing import (
   grid_pointing_game as grid_pointing_game,
 )
 from bort_jax.metrics.grid_pointing import mosaic as mosaic
+from bort_jax.metrics.group_transport import (
+  GroupTransport as GroupTransport,
+)
 from bort_jax.metrics.infidelity import GaussianNoise as GaussianNoise
 from bort_jax.metrics.infidelity import Infidelity as Infidelity
 from bort_jax.metrics.infidelity import SquareRemoval as SquareRemoval
@@ -52,5 +59,7 @@ from bort_jax.metrics.reconstruction import (
 )
 from bort_jax.metrics.sensitivity import MaxSensitivity as MaxSensitivity
 from bort_jax.metrics.sensitivity import max_sensitivity as max_sensitivity
+from bort_jax.metrics.separability import separability as separability
+from bort_jax.metrics.silhouette import silhouette as silhouette
 from bort_jax.metrics.ssim import ssim as ssim
 from bort_jax.metrics.substrate import blurred as blurred

@@ -18,6 +18,7 @@ from bort_jax.nn.cifar_resnet import CifarResNet
 from bort_jax.nn.patch_net import PatchNet
 from bort_jax.nn.resnet import ResNet
 from bort_jax.nn.simple_cnn import SimpleCNN
+from bort_jax.nn.small_alexnet import SmallAlexNet
 from bort_jax.nn.swin import Swin
 from bort_jax.nn.vgg import VGG16
 from bort_jax.nn.vit import ViT
@@ -43,6 +44,7 @@ _BCOS_VITCS = {
 _NETWORKS: dict[str, Callable[..., nnx.Module]] = {
   'simple_cnn': SimpleCNN,
   'all_conv12': AllConv12,
+  'small_alexnet': SmallAlexNet,
   'patch_net': PatchNet,
   'vgg16': VGG16,
   'vgg16_bn': partial(VGG16, batch_norm=True),

@@ -8,6 +8,9 @@ from bort_jax.plots.attributions import (
   attribution_overlay as attribution_overlay,
 )
 from bort_jax.plots.colors import map_colors as map_colors
+from bort_jax.plots.components import (
+  symmetry_components as symmetry_components,
+)
 from bort_jax.plots.curves import perturbation_curves as perturbation_curves
 from bort_jax.plots.labels import label_of as label_of
 from bort_jax.plots.pictures import best_scale as best_scale
