@@ -249,7 +249,10 @@ def _pgd(
   change = jnp.zeros(x.shape, radius.dtype)
   if key is not None:
     change = within(start_in_ball(key, plan.norm, radius, x.shape))
-  change = jax.lax.fori_loop(0, plan.steps, climb, change)
+  if plan.steps == 1:  # gradients of convolutions are slow in loops on CPUs
+    change = climb(0, change)
+  else:
+    change = jax.lax.fori_loop(0, plan.steps, climb, change)
   adversarial = moved(x, change, bounds)
   after = apply_fn(params, adversarial)
   return result_of(x, adversarial, before, after, target, plan.targeted)

@@ -1,5 +1,6 @@
 """Measures that judge what explains a network."""
 
+from bort_jax.metrics import neurons as neurons
 from bort_jax.metrics.completeness import Completeness as Completeness
 from bort_jax.metrics.completeness import completeness as completeness
 from bort_jax.metrics.complexity import complexity as complexity

@@ -1,0 +1,45 @@
+"""The networks whose units are compared: which data, which training."""
+
+import pathlib
+from typing import NamedTuple
+
+from bort_jax.train import TrainConfig
+from bort_jax.train.adversarial import Adversarial
+
+
+class Set(NamedTuple):
+  """How much of a data set is trained on, and what its attacks are allowed."""
+
+  pictures: int  # to train on
+  epochs: int
+  trained: float  # greatest change of a pixel in training
+  judged: float  # of the attacks that networks are judged by
+
+
+# Fixed before anything was measured: what two cores finish in minutes, the
+# usual sizes of attacks for training, and half of them for judging.
+SETS = {
+  'mnist': Set(8000, 3, 0.2, 0.1),
+  'cifar10': Set(10_000, 4, 8 / 255, 4 / 255),
+}
+
+
+def config_of(
+  runs: pathlib.Path, data: str, seed: int, consistent: bool
+) -> TrainConfig:
+  """The settings of one run, which trains with AdamW and with Bort."""
+  case = SETS[data]
+  loss = 'consistent' if consistent else 'plain'
+  return TrainConfig(
+    data=data,
+    train_split=f'train[:{case.pictures}]',
+    epochs=case.epochs,
+    batch_size=128,
+    model_options=('widths=(8,16,32,48,64)',),
+    adversarial=Adversarial(
+      'fgsm' if consistent else 'none', epsilon=case.trained
+    ),
+    seed=seed,
+    run_dir=runs / f'{data}-{loss}-{seed}',
+    resume=True,
+  )
