@@ -24,14 +24,23 @@ SETS = {
 }
 
 
+# Those whose units differ by more than an activation from each other's.
+LAYERS = ('act1', 'down1', 'act2', 'down2', 'act3', 'logits')
+
+
 def config_of(
-  runs: pathlib.Path, data: str, seed: int, consistent: bool
+  runs: pathlib.Path,
+  data: str,
+  seed: int,
+  consistent: bool,
+  data_dir: pathlib.Path | None = None,
 ) -> TrainConfig:
   """The settings of one run, which trains with AdamW and with Bort."""
   case = SETS[data]
   loss = 'consistent' if consistent else 'plain'
   return TrainConfig(
     data=data,
+    data_dir=data_dir,
     train_split=f'train[:{case.pictures}]',
     epochs=case.epochs,
     batch_size=128,

@@ -1,0 +1,138 @@
+r"""Units under attack: {plain, consistent loss} × {AdamW, Bort}, three seeds.
+
+Trains small convolutional networks on parts of MNIST and CIFAR-10, attacks each
+with FGSM and PGD, and measures how consistent its units are on real and on
+adversarial pictures, and how far its layers drift under their bounds. Writes
+into ``neurons/``. What is there already in ``--runs`` is not done again, so the
+command can be stopped and repeated. From the project's root:
+
+    python experiments/reproduce/neurons.py --data-dir DIR
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from neurons_case import LAYERS, SETS, config_of
+from neurons_tables import write_tables
+
+from bort_jax import attacks
+from bort_jax.metrics import neurons
+from bort_jax.report.gather import first_test_pictures
+from bort_jax.report.subject import Logits, Outputs
+from bort_jax.train import train
+from bort_jax.train.report import Restored, restore_run
+from bort_jax.train.step import to_unit_range
+
+_BATCH = 250
+
+
+def main(
+  data: tuple[str, ...] = tuple(SETS),
+  seeds: int = 3,
+  pictures: int = 1000,
+  count: int = 10,
+  pgd_steps: int = 10,
+  runs: pathlib.Path = pathlib.Path('runs/neurons'),
+  data_dir: pathlib.Path | None = None,
+) -> None:
+  """Trains, attacks and measures all networks.
+
+  Args:
+    data: which sets.
+    seeds: how many.
+    pictures: test pictures that are attacked.
+    count: top pictures of each unit.
+    pgd_steps: of the stronger attack, whose pictures units are judged on.
+    runs: where the runs are kept.
+    data_dir: TFDS directory; by default $TFDS_DATA_DIR.
+  """
+  options = {'pictures': pictures, 'count': count, 'pgd_steps': pgd_steps}
+  rows = []
+  for name in data:
+    for seed in range(seeds):
+      for consistent in (False, True):
+        config = config_of(runs, name, seed, consistent, data_dir)
+        train(config)
+        assert config.run_dir is not None
+        path = config.run_dir / 'neurons.json'
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        if kept.get('options') != options:
+          kept = {'options': options, 'rows': measured_run(config, options)}
+          path.write_text(json.dumps(kept))
+        setting = {'data': name, 'seed': seed, 'consistent': consistent}
+        rows += [{**setting, **row} for row in kept['rows']]
+        print(*(one_line({**setting, **row}) for row in kept['rows']), sep='\n')
+  folder = pathlib.Path(__file__).parent / 'neurons'
+  folder.mkdir(exist_ok=True)
+  device = f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores'
+  write_tables(folder, rows, {**options, 'seeds': seeds}, device)
+
+
+def measured_run(config, options: Mapping[str, int]) -> list[dict[str, Any]]:
+  """What is measured of both networks of a run."""
+  run = restore_run(config)
+  test = first_test_pictures(run.source, options['pictures'])
+  x, labels = to_unit_range(test.pixels), jnp.asarray(test.labels)
+  return [
+    {'network': name, **measured(run, name, x, labels, options)}
+    for name in run.weights
+  ]
+
+
+def measured(
+  run: Restored, name: str, x: jax.Array, labels: jax.Array, options
+) -> dict[str, Any]:
+  """Accuracies of one network, and a row for each of its layers."""
+  weights, epsilon = run.weights[name], SETS[run.config.data].judged
+  logits = Logits(run.network)
+  case = lambda rows: (logits, weights, x[rows], labels[rows], epsilon)
+  batches = [slice(i, i + _BATCH) for i in range(0, len(x), _BATCH)]
+  fgsm = [attacks.fgsm(*case(rows)) for rows in batches]
+  pgd = [
+    attacks.pgd(*case(rows), steps=options['pgd_steps']) for rows in batches
+  ]
+  right = lambda made: float(
+    1 - np.concatenate([a.success for a in made]).mean()
+  )
+  outputs = Outputs(run.network)
+  found = neurons.survey_pairs(
+    outputs,
+    weights,
+    (
+      (x[rows], attack.x, labels[rows])
+      for rows, attack in zip(batches, pgd, strict=True)
+    ),
+    layers=LAYERS,
+    count=options['count'],
+    num_classes=run.source.num_classes,
+  )
+  bounds = neurons.layer_bounds(outputs, weights, x[:1], LAYERS)
+  near = neurons.class_affinity(run.config.data)
+  summaries = neurons.summarize(found, near, bounds)
+  return {
+    'clean': run.evaluate(*weights)[1],
+    'fgsm': float(1 - wrong(fgsm).mean()),
+    'pgd': float(1 - wrong(pgd).mean()),
+    'change': float(found.change.average),
+    'layers': [summary._asdict() for summary in summaries],
+  }
+
+
+def one_line(row: Mapping[str, Any]) -> str:
+  """What a reader of the log wants to know first."""
+  loss = 'consistent' if row['consistent'] else 'plain'
+  accuracies = ', '.join(f'{k} {row[k]:.1%}' for k in ('clean', 'fgsm', 'pgd'))
+  return (
+    f'{row["data"]} {loss} seed {row["seed"]} {row["network"]}: {accuracies}'
+  )
+
+
+if __name__ == '__main__':
+  tyro.cli(main)
