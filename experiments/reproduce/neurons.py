@@ -98,9 +98,7 @@ def measured(
   pgd = [
     attacks.pgd(*case(rows), steps=options['pgd_steps']) for rows in batches
   ]
-  right = lambda made: float(
-    1 - np.concatenate([a.success for a in made]).mean()
-  )
+  wrong = lambda made: np.concatenate([attack.success for attack in made])
   outputs = Outputs(run.network)
   found = neurons.survey_pairs(
     outputs,

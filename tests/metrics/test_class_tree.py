@@ -27,9 +27,7 @@ def test_built_in_trees_cover_their_classes(data, count):
   assert np.all((distances == 0) == np.eye(count, dtype=bool))
   np.testing.assert_array_equal(distances, distances.T)
   # a tree's distances: no way round is shorter
-  assert np.all(
-    distances[:, None] <= distances[:, :, None] + distances.T[None]
-  )
+  assert np.all(distances[:, None] <= distances[:, :, None] + distances.T[None])
 
 
 def test_kin_are_nearer_than_strangers():
@@ -60,7 +58,10 @@ def test_a_tree_of_a_file(tmp_path):
 @pytest.mark.parametrize(
   ('classes', 'match'),
   [
-    (['cat', 'owl', 'cow'], r"does not cover 2 of 3 classes: 'owl', 'cow'\. Add"),
+    (
+      ['cat', 'owl', 'cow'],
+      r"does not cover 2 of 3 classes: 'owl', 'cow'\. Add",
+    ),
     (['cat', 'cat'], "'cat' more than once"),
     ([], 'at least one'),
     ('cat', 'names of the classes'),
@@ -113,7 +114,10 @@ def one(params, x):
     ({'pool': 'sum'}, 'pool must be one of max, mean'),
     ({'batches': []}, 'There are no batches.* make a new one'),
     ({'batches': [X]}, r'tuples \(x, labels\)'),
-    ({'batches': [(X, LABELS, LABELS)]}, r'tuples \(x, labels\), got tuple of 3'),
+    (
+      {'batches': [(X, LABELS, LABELS)]},
+      'got tuple of 3',
+    ),
     ({'batches': [(X, LABELS[:2])]}, r'labels must be of shape \(4,\)'),
     ({'batches': [(X, LABELS + 1)]}, 'labels 2 does not exist'),
     ({'batches': [(X[0], LABELS)]}, r'pictures \(N, H, W, C\)'),
@@ -134,9 +138,7 @@ def test_other_bad_input_is_refused():
   with refused(r"Layer 'flat' must be floats \(N, ..., units\)"):
     neurons.survey(lambda p, x: {'flat': x[:, 0, 0, 0]}, None, **GIVEN)
   with refused('of the shape of the real ones'):
-    neurons.survey_pairs(
-      code, jnp.eye(2), [(X, X[:2], LABELS)], num_classes=2
-    )
+    neurons.survey_pairs(code, jnp.eye(2), [(X, X[:2], LABELS)], num_classes=2)
   found = neurons.survey(code, jnp.eye(2), **GIVEN)
   with refused("Layer 'out' was not surveyed; 'code' were"):
     found['out']

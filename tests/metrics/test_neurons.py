@@ -233,7 +233,7 @@ def test_equal_pictures_lose_nothing_and_have_no_stretch():
   lost = np.asarray(neurons.lost_consistency(found, 'maps', jnp.eye(CLASSES)))
   assert np.all((lost == 0) | np.isnan(lost))
   assert np.isfinite(lost).any()
-  row = neurons.summarize(found, jnp.eye(CLASSES), [1.0, 2.0])[0]
+  row = neurons.summarize(found, jnp.eye(CLASSES), jnp.array([1, 2]))[0]
   assert row.drift == 0 == row.relative_distance
   assert row.cosine == pytest.approx(1)
   assert np.isnan(row.of_bound)

@@ -53,7 +53,7 @@ def summarize(
     >>> found = neurons.survey_pairs(
     ...   outputs, None, [(x, x[::-1], jnp.arange(2))], num_classes=2, count=1
     ... )
-    >>> rows = neurons.summarize(found, jnp.eye(2), [2.0])
+    >>> rows = neurons.summarize(found, jnp.eye(2), jnp.array([2.0]))
     >>> print(neurons.summary_table(rows).splitlines()[2])
     | twice | 2 of 2 | 1 | 1 | 1 | 1 | 0 | 1 | 2.83 | 2.83 | 1 |
   """
