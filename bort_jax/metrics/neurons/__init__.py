@@ -29,11 +29,15 @@ from bort_jax.metrics.neurons.consistency import (
 from bort_jax.metrics.neurons.consistency import consistency as consistency
 from bort_jax.metrics.neurons.influence import influence as influence
 from bort_jax.metrics.neurons.likeness import Likeness as Likeness
+from bort_jax.metrics.neurons.summary import (
+  SUMMARY_HEADINGS as SUMMARY_HEADINGS,
+)
 from bort_jax.metrics.neurons.summary import LayerSummary as LayerSummary
 from bort_jax.metrics.neurons.summary import (
   lost_consistency as lost_consistency,
 )
 from bort_jax.metrics.neurons.summary import summarize as summarize
+from bort_jax.metrics.neurons.summary import summary_cells as summary_cells
 from bort_jax.metrics.neurons.summary import summary_table as summary_table
 from bort_jax.metrics.neurons.survey import PairSurvey as PairSurvey
 from bort_jax.metrics.neurons.survey import Survey as Survey

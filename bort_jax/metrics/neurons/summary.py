@@ -107,14 +107,14 @@ def summary_table(rows: list[LayerSummary]) -> str:
     | layer | units | consistency, real | ad
   """
   lines = [
-    f'| {" | ".join(HEADINGS)} |',
-    '| --- |' + ' ---: |' * (len(HEADINGS) - 1),
+    f'| {" | ".join(SUMMARY_HEADINGS)} |',
+    '| --- |' + ' ---: |' * (len(SUMMARY_HEADINGS) - 1),
   ]
-  lines += [f'| {" | ".join(cells(row))} |' for row in rows]
+  lines += [f'| {" | ".join(summary_cells(row))} |' for row in rows]
   return '\n'.join(lines)
 
 
-HEADINGS = (
+SUMMARY_HEADINGS = (
   'layer',
   'units',
   'consistency, real',
@@ -129,8 +129,8 @@ HEADINGS = (
 )
 
 
-def cells(row: LayerSummary) -> list[str]:
-  """A summary as texts, under :data:`HEADINGS`."""
+def summary_cells(row: LayerSummary) -> list[str]:
+  """A summary as texts, under :data:`SUMMARY_HEADINGS`."""
   number = lambda value: f'{value:.3g}' if np.isfinite(value) else _odd(value)
   return [
     str(row.layer),
