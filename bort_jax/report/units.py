@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bort_jax import attacks, plots
+from bort_jax import plots
 from bort_jax.metrics import neurons
 from bort_jax.report import gather, html
+from bort_jax.report.attacked import AttackKind, attacked
 from bort_jax.report.run import summary_of
 from bort_jax.report.shown import attempt
 from bort_jax.report.strips import strip
-from bort_jax.report.subject import Logits, Outputs
+from bort_jax.report.subject import Outputs
 from bort_jax.report.units_page import (
   LayerUnits,
   NetworkUnits,
@@ -24,13 +25,13 @@ from bort_jax.report.units_page import (
   render_units,
 )
 from bort_jax.report.write import check_place, write_whole
+from bort_jax.train.adversarial import check_epsilon
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
 from bort_jax.train.report import Restored, restore_run
 from bort_jax.train.run_dir import read_config
 from bort_jax.train.step import to_unit_range
 
-AttackKind = Literal['pgd', 'fgsm', 'ensemble']
 _BATCH = 256
 _REMOVED_ON = 32  # pictures on which units are removed
 
@@ -88,11 +89,7 @@ def survey_run(
 
 
 def _check(asked: Survey) -> None:
-  if not 0 < asked.epsilon <= 1:
-    raise RunError(
-      f'epsilon must be above 0 and at most 1, got {asked.epsilon!r}: pixels are'
-      ' 0 … 1, so 8 of 255 levels are 0.0314.'
-    )
+  check_epsilon(asked.epsilon)
   for name in ('pictures', 'count', 'units'):
     if getattr(asked, name) < 1:
       raise RunError(f'{name} must be at least 1, got {getattr(asked, name)}.')
@@ -120,7 +117,9 @@ def _content(
   for name, weights in run.weights.items():
     label = plots.label_of(name, run.config.constraint)
     tell(f'{label}: adversarial pictures')
-    made, success = _attacked(run, name, x, case)
+    made, success = attacked(
+      run, name, x, test.labels, asked.attack, asked.epsilon
+    )
     tell(f'{label}: units')
     networks.append(_network(run, case, label, name, weights, made, success))
   assert run.config.run_dir is not None
@@ -164,37 +163,6 @@ def _foreword(case: _Case, nearness: str) -> list[str]:
     ' which only abstracts and descriptions were at hand: the formulas and'
     ' constants are a reading of them, not the published ones.',
   ]
-
-
-def _attacked(
-  run: Restored, name: str, x: jax.Array, case: _Case
-) -> tuple[np.ndarray, float]:
-  """Adversarial pictures, and how many of all succeed on the network."""
-  logits, weights = Logits(run.network), run.weights[name]
-  own = list(run.weights).index(name)
-  made, success = [], []
-  for start in range(0, len(x), _BATCH):
-    rows = slice(start, start + _BATCH)
-    labels = jnp.asarray(case.labels[rows])
-    match case.asked.attack:
-      case 'ensemble':
-        all_weights = list(run.weights.values())
-        attack = attacks.ensemble(
-          [logits] * len(all_weights), all_weights, x[rows]
-        )
-        success.append(attack.success[own])
-      case 'fgsm':
-        attack = attacks.fgsm(
-          logits, weights, x[rows], labels, case.asked.epsilon
-        )
-        success.append(attack.success)
-      case _:
-        attack = attacks.pgd(
-          logits, weights, x[rows], labels, case.asked.epsilon
-        )
-        success.append(attack.success)
-    made.append(np.asarray(attack.x))
-  return np.concatenate(made), float(np.concatenate(success).mean())
 
 
 def _network(
@@ -293,21 +261,23 @@ def _unit(
   scores: np.ndarray,
   matters: np.ndarray | None,
 ) -> Unit:
-  real, adversarial, both = map(float, scores)
+  before, after, both = map(float, scores)
   text = (
-    f'Consistency {real:.2f} on real pictures, {adversarial:.2f} on adversarial'
-    f' ones, {both:.2f} on both: it loses {real - adversarial:.2f}.'
+    f'Consistency {before:.2f} on real pictures, {after:.2f} on adversarial'
+    f' ones, {both:.2f} on both: it loses {before - after:.2f}.'
   )
   if matters is not None:
     text += f' It matters: {matters[unit]:+.3g}.'
-  attacked = np.round(255 * shown.made).astype(np.uint8)
-  pairs = (
-    (shown.found.real, shown.case.pixels),
-    (shown.found.adversarial, attacked),
+  changed = np.round(255 * shown.made).astype(np.uint8)
+  real, adversarial = shown.found.real, shown.found.adversarial
+  return Unit(
+    unit,
+    _strip(real, layer, unit, shown.case.pixels),
+    _strip(adversarial, layer, unit, changed),
+    _seen(real, layer, unit, shown.case.names),
+    _seen(adversarial, layer, unit, shown.case.names),
+    text,
   )
-  strips = [_strip(survey, layer, unit, pixels) for survey, pixels in pairs]
-  seen = [_seen(survey, layer, unit, shown.case.names) for survey, _ in pairs]
-  return Unit(unit, *strips, *seen, text)
 
 
 def _strip(survey: neurons.Survey, layer, unit: int, pixels: np.ndarray) -> str:

@@ -7,7 +7,8 @@ import tyro
 from rich.console import Console
 
 from bort_jax.metrics import MetricError
-from bort_jax.report.units import AttackKind, Survey, survey_run
+from bort_jax.report.attacked import AttackKind
+from bort_jax.report.units import Survey, survey_run
 from bort_jax.train.errors import RunError
 
 

@@ -41,11 +41,7 @@ class Adversarial:
         f'attack must be one of {", ".join(get_args(AttackName))}, got'
         f' {self.attack!r}.'
       )
-    if not 0 < self.epsilon <= 1:
-      raise RunError(
-        f'epsilon must be above 0 and at most 1, got {self.epsilon!r}: pixels'
-        ' are 0 … 1, so 8 of 255 levels are 0.0314.'
-      )
+    check_epsilon(self.epsilon)
     if self.attack_steps < 1:
       raise RunError(
         f'attack_steps must be at least 1, got {self.attack_steps}.'
@@ -62,3 +58,12 @@ class Adversarial:
   def is_on(self) -> bool:
     """Whether there are adversarial pictures at all."""
     return self.attack != 'none'
+
+
+def check_epsilon(epsilon: float) -> None:
+  """Refuses a change of pixels that is none, or more than their range."""
+  if not 0 < epsilon <= 1:
+    raise RunError(
+      f'epsilon must be above 0 and at most 1, got {epsilon!r}: pixels are 0 …'
+      ' 1, so 8 of 255 levels are 0.0314.'
+    )

@@ -139,7 +139,7 @@ def test_the_loss_is_what_it_says(layers):
   np.testing.assert_allclose(metrics.accuracy, right)
   # and the running statistics are those of both
   np.testing.assert_allclose(
-    new.stats['norm']['mean'][...], model.norm.mean[...], atol=1e-6
+    new.stats['norm']['mean'][...], np.asarray(model.norm.mean), atol=1e-6
   )
 
 
