@@ -267,7 +267,10 @@ def _unit(
     f' ones, {both:.2f} on both: it loses {before - after:.2f}.'
   )
   if matters is not None:
-    text += f' It matters: {matters[unit]:+.3g}.'
+    text += (
+      f' Without it the logit of the class that is predicted falls by'
+      f' {matters[unit]:.3g}.'
+    )
   changed = np.round(255 * shown.made).astype(np.uint8)
   real, adversarial = shown.found.real, shown.found.adversarial
   return Unit(

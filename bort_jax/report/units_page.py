@@ -137,7 +137,7 @@ _MEANINGS = (
     ' none',
   ),
   (
-    'matters',
+    'without it',
     'how much the logit of the class that is predicted falls when the unit is'
     ' set to zero, mean over some pictures',
   ),

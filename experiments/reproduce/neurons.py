@@ -59,8 +59,9 @@ def main(
     for seed in range(seeds):
       for consistent in (False, True):
         config = config_of(runs, name, seed, consistent, data_dir)
-        train(config)
         assert config.run_dir is not None
+        if not (config.run_dir / 'results.json').exists():
+          train(config)
         path = config.run_dir / 'neurons.json'
         kept = json.loads(path.read_text()) if path.exists() else {}
         if kept.get('options') != options:
@@ -91,12 +92,15 @@ def measured(
 ) -> dict[str, Any]:
   """Accuracies of one network, and a row for each of its layers."""
   weights, epsilon = run.weights[name], SETS[run.config.data].judged
-  logits = Logits(run.network)
-  case = lambda rows: (logits, weights, x[rows], labels[rows], epsilon)
+  logits, steps = Logits(run.network), options['pgd_steps']
   batches = [slice(i, i + _BATCH) for i in range(0, len(x), _BATCH)]
-  fgsm = [attacks.fgsm(*case(rows)) for rows in batches]
+  fgsm = [
+    attacks.fgsm(logits, weights, x[rows], labels[rows], epsilon)
+    for rows in batches
+  ]
   pgd = [
-    attacks.pgd(*case(rows), steps=options['pgd_steps']) for rows in batches
+    pgd_by_steps(logits, weights, x[rows], labels[rows], epsilon, steps)
+    for rows in batches
   ]
   wrong = lambda made: np.concatenate([attack.success for attack in made])
   outputs = Outputs(run.network)
@@ -121,6 +125,26 @@ def measured(
     'change': float(found.change.average),
     'layers': [summary._asdict() for summary in summaries],
   }
+
+
+def pgd_by_steps(
+  logits: Logits,
+  weights: Any,
+  x: jax.Array,
+  labels: jax.Array,
+  epsilon: float,
+  steps: int,
+) -> attacks.Attack:
+  """``attacks.pgd`` with its steps one by one: on CPUs ten times as fast.
+
+  Gradients of convolutions are slow in compiled loops there.
+  """
+  step = 2.5 * epsilon / steps
+  made = attacks.fgsm(logits, weights, x, labels, 0.0)
+  for _ in range(steps):
+    made = attacks.fgsm(logits, weights, made.x, labels, step)
+    made = made._replace(x=jnp.clip(made.x, x - epsilon, x + epsilon))
+  return attacks.fgsm(logits, weights, made.x, labels, 0.0)
 
 
 def one_line(row: Mapping[str, Any]) -> str:

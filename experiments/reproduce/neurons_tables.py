@@ -70,8 +70,9 @@ def _foreword(options: Mapping[str, int], device: str) -> str:
     f' {options["pictures"]}; adversarial pictures are those of PGD,'
     f' {options["pgd_steps"]} steps, on each network itself. Consistency is of'
     f' the {options["count"]} top pictures of each unit, mean over the units;'
-    ' chance is that of random pictures. Cosine, relative distance and drift'
-    ' ‖φ(x) − φ(x*)‖ are means over the pairs; the bound is L ‖x − x*‖.'
+    ' chance is that of random pictures (of both it is more, for a picture and'
+    ' its adversarial one are of one class). Cosine, relative distance and'
+    ' drift ‖φ(x) − φ(x*)‖ are means over the pairs; the bound is L ‖x − x*‖.'
     f' {device}.'
   )
 

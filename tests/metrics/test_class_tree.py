@@ -40,6 +40,14 @@ def test_kin_are_nearer_than_strangers():
   assert distances[0, 6] < distances[0, 3] < distances[0, 9]
 
 
+def test_digits_are_no_kin_but_animals_are():
+  np.testing.assert_array_equal(neurons.class_affinity('mnist'), np.eye(10))
+  near = neurons.class_affinity('cifar10')
+  cat, dog, ship = 3, 5, 8
+  assert near[cat, dog] == pytest.approx(np.exp(-0.5))
+  assert near[cat, ship] < near[cat, dog]
+
+
 def test_a_child_of_several_parents_takes_the_shortest_way():
   links = [*TREE, ('pet', 'cat'), ('pet', 'goldfish'), ('thing', 'pet')]
   found = neurons.class_distances(links, ['cat', 'goldfish', 'dog'])

@@ -151,7 +151,7 @@ def test_the_command_writes_the_units_of_a_run(run_dir, attack, capsys):
   page = Elements(path.read_text('utf-8'))
   assert len(page.attributes('img')) == 3 * 2 * 2
   assert 'act1: 4 units, of which 2 are shown' in page.text
-  assert 'It matters:' in page.text
+  assert 'Without it the logit' in page.text
   assert 'the class tree of digits that comes with bort_jax' in page.text
   lost = [
     float(part.split('.', 2)[0] + '.' + part.split('.', 2)[1])

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from bort_jax.metrics.errors import MetricError
 from bort_jax.metrics.neurons.class_tree import affinity, class_distances
@@ -82,7 +83,7 @@ def _tree(
   return ClassTree(_links(groups), classes)
 
 
-# A digit is as near to any other: what it is goes by no kinship of shapes.
+# Digits are no kin of each other.
 _FLAT = _tree({'digit': _DIGITS}, _DIGITS)
 _TREES = {
   'digits': _FLAT,
@@ -150,7 +151,9 @@ def class_tree(data: str) -> ClassTree:
 
 
 def class_affinity(data: str) -> jax.Array:
-  """How near the classes of a data set are: that of its tree.
+  """How near the classes of a data set are, by its tree.
+
+  Digits are no kin of each other: each is near to itself alone, A = I.
 
   Args:
     data: see :func:`class_tree`.
@@ -167,4 +170,7 @@ def class_affinity(data: str) -> jax.Array:
     >>> near.shape, round(float(near[3, 5]), 3)  # cat and dog
     ((10, 10), 0.607)
   """
-  return affinity(class_distances(*class_tree(data)))
+  tree = class_tree(data)
+  if tree is _FLAT:
+    return jnp.eye(len(tree.classes))
+  return affinity(class_distances(*tree))

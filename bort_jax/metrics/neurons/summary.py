@@ -13,7 +13,11 @@ from bort_jax.metrics.neurons.survey import PairSurvey
 
 
 class LayerSummary(NamedTuple):
-  """One layer. Consistencies are means over the units that have one of each."""
+  """One layer. Consistencies are means over the units that have one of each.
+
+  That of both is not to be held against chance as it is: a picture and its
+  adversarial one are of one class, and agree for nothing where both are on top.
+  """
 
   layer: Layer
   units: int
