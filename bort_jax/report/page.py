@@ -32,6 +32,7 @@ class Content(NamedTuple):
   gallery: Gallery
   measures: html.Table
   certificates: Sequence[Statement]
+  units: str | None = None  # address of the page of units, if there is one
 
 
 def render(content: Content) -> str:
@@ -108,8 +109,16 @@ def _run(content: Content) -> str:
   settings = html.definitions(content.settings)
   return (
     html.table(content.run)
+    + _link_to_units(content.units)
     + f'<details><summary>Settings</summary>{settings}</details>'
   )
+
+
+def _link_to_units(address: str | None) -> str:
+  if address is None:
+    return ''
+  link = html.attributes(href=address)
+  return f'<p><a{link}>Its units, and what attacks make of them</a></p>'
 
 
 def _drawings(drawings: Sequence[Drawing]) -> str:

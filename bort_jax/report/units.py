@@ -18,6 +18,7 @@ from bort_jax.report.shown import attempt
 from bort_jax.report.strips import strip
 from bort_jax.report.subject import Outputs
 from bort_jax.report.units_page import (
+  UNITS_PAGE,
   LayerUnits,
   NetworkUnits,
   Unit,
@@ -36,7 +37,7 @@ _BATCH = 256
 _REMOVED_ON = 32  # pictures on which units are removed
 
 
-class Survey(NamedTuple):
+class Asked(NamedTuple):
   """What is asked of a run."""
 
   attack: AttackKind = 'pgd'
@@ -50,7 +51,7 @@ class Survey(NamedTuple):
 
 def survey_run(
   run_dir: pathlib.Path,
-  asked: Survey,
+  asked: Asked,
   *,
   output: pathlib.Path | None = None,
   checkpoint: Literal['latest', 'best'] = 'latest',
@@ -79,7 +80,7 @@ def survey_run(
   config = read_config(run_dir)
   if data_dir is not None:
     config = dataclasses.replace(config, data_dir=data_dir)
-  output = output or run_dir / 'neurons.html'
+  output = output or run_dir / UNITS_PAGE
   check_place(output)
   _check(asked)
   tell('restoring the networks')
@@ -88,7 +89,7 @@ def survey_run(
   return output
 
 
-def _check(asked: Survey) -> None:
+def _check(asked: Asked) -> None:
   check_epsilon(asked.epsilon)
   for name in ('pictures', 'count', 'units'):
     if getattr(asked, name) < 1:
@@ -98,7 +99,7 @@ def _check(asked: Survey) -> None:
 class _Case(NamedTuple):
   """What is the same for all networks of a run."""
 
-  asked: Survey
+  asked: Asked
   pixels: np.ndarray  # (N, H, W, C) uint8
   labels: np.ndarray  # (N,)
   names: Sequence[str]  # of the classes
@@ -106,7 +107,7 @@ class _Case(NamedTuple):
 
 
 def _content(
-  run: Restored, asked: Survey, tell: Callable[[str], None]
+  run: Restored, asked: Asked, tell: Callable[[str], None]
 ) -> UnitsContent:
   names = gather.class_names(run.config, run.source.num_classes)
   affinity, nearness = _affinity(run.config, names, asked.tree)

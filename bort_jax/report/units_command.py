@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bort_jax.metrics import MetricError
 from bort_jax.report.attacked import AttackKind
-from bort_jax.report.units import Survey, survey_run
+from bort_jax.report.units import Asked, survey_run
 from bort_jax.train.errors import RunError
 
 
@@ -48,7 +48,7 @@ def neurons_command(
     data_dir: TFDS directory, if it is no longer where the run found it.
   """
   console = Console()
-  asked = Survey(attack, epsilon, pictures, count, units, layers, tree)
+  asked = Asked(attack, epsilon, pictures, count, units, layers, tree)
   try:
     with console.status('looking at units') as status:
       path = survey_run(

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from bort_jax.report import html
 from bort_jax.report.page import assembled
 
+UNITS_PAGE = 'neurons.html'  # its name in the directory of a run
+
 
 class Unit(NamedTuple):
   """One unit, as it is shown."""

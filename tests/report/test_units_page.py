@@ -20,7 +20,6 @@ from bort_jax.report.units_page import (
   UnitsContent,
   render_units,
 )
-from bort_jax.train import TrainConfig, train
 
 
 class Elements(html.parser.HTMLParser):
@@ -124,33 +123,29 @@ def test_a_strip_is_a_row_of_pictures_with_marks():
   assert pixels_of(strip([large], np.full((1, 2), np.nan))).shape == (64, 32, 3)
 
 
-@pytest.fixture(scope='module')
-def run_dir(tmp_path_factory):
-  path = tmp_path_factory.mktemp('runs') / 'tiny'
-  train(
-    TrainConfig(
-      run_dir=path,
-      epochs=1,
-      batch_size=256,
-      compare=False,
-      model_options=('widths=(4,6,8,10,12)',),
-    )
-  )
-  return path
-
-
-SMALL = ['--pictures', '96', '--layers', 'act1', 'pool', 'logits']
+SMALL = ['--pictures', '96', '--layers', 'act1', 'logits']
 
 
 @pytest.mark.parametrize('attack', ['fgsm', 'ensemble'])
-def test_the_command_writes_the_units_of_a_run(run_dir, attack, capsys):
-  options = ['--attack', attack, '--units', '2', '--count', '4']
-  cli.main(['neurons', str(run_dir), *SMALL, *options])
-  path = run_dir / 'neurons.html'
+def test_the_command_writes_the_units_of_a_run(
+  run_dir, attack, tmp_path, capsys
+):
+  path = tmp_path / 'page.html'
+  options = [
+    '--output',
+    str(path),
+    '--attack',
+    attack,
+    '--units',
+    '2',
+    '--count',
+    '4',
+  ]
+  cli.main(['neurons', str(run_dir), '--output', str(path), *SMALL, *options])
   assert f'The page is in {path}.' in capsys.readouterr().out
   page = Elements(path.read_text('utf-8'))
-  assert len(page.attributes('img')) == 3 * 2 * 2
-  assert 'act1: 4 units, of which 2 are shown' in page.text
+  assert len(page.attributes('img')) == 2 * 2 * 2 * 2  # networks, layers, …
+  assert 'units, of which 2 are shown' in page.text
   assert 'Without it the logit' in page.text
   assert 'the class tree of digits that comes with bort_jax' in page.text
   lost = [
