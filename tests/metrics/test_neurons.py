@@ -33,9 +33,10 @@ def split(size, *arrays):
   return (tuple(a[i : i + size] for a in arrays) for i in starts)
 
 
-def surveyed(size=4, **options):
+def surveyed(size=4, x=X, labels=LABELS, **options):
+  options = {'count': 3, **options}
   return neurons.survey(
-    outputs, PARAMS, split(size, X, LABELS), num_classes=CLASSES, **options
+    outputs, PARAMS, split(size, x, labels), num_classes=CLASSES, **options
   )
 
 
@@ -44,15 +45,17 @@ def table(params, x):
   return {'units': x[:, 0, :, 0] * params[None]}
 
 
-def survey_of(activations, labels, count, classes=CLASSES, size=3):
-  activations = jnp.asarray(activations, jnp.float32)
-  x = activations[:, None, :, None]
+def survey_of(activations, labels):
+  """Of three units, the last ones silent; one shape, compiled once."""
+  activations = np.asarray(activations, np.float32)
+  silent = np.zeros((len(activations), 3 - activations.shape[1]), np.float32)
+  x = jnp.concatenate([activations, silent], axis=1)[:, None, :, None]
   return neurons.survey(
     table,
-    jnp.ones(activations.shape[1]),
-    split(size, x, jnp.asarray(labels)),
-    num_classes=classes,
-    count=count,
+    jnp.ones(3),
+    split(3, x, jnp.asarray(labels)),
+    num_classes=6,
+    count=6,
     allow_empty=True,
   )
 
@@ -69,16 +72,16 @@ def best(column, count):
 @settings(max_examples=15, deadline=None)
 @given(
   st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=9
+    st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=9
   )
 )
 def test_a_stream_keeps_what_a_stable_sort_finds_first(rows):
   column = np.array(rows, np.float32)
   labels = np.arange(len(rows)) % CLASSES
-  units = survey_of(column, labels, 4)['units']
+  units = survey_of(column, labels)['units']
   for u in (0, 1):
     kept = np.asarray(units.pictures[u])[np.asarray(units.fired[u])]
-    assert kept.tolist() == best(column[:, u], 4)
+    assert kept.tolist() == best(column[:, u], 6)
     np.testing.assert_array_equal(units.labels[u][units.fired[u]], kept % 3)
     np.testing.assert_array_equal(
       units.values[u][units.fired[u]], column[kept, u]
@@ -87,7 +90,7 @@ def test_a_stream_keeps_what_a_stable_sort_finds_first(rows):
 
 @pytest.mark.parametrize('pool', ['max', 'mean'])
 def test_top_pictures_of_a_network_are_those_of_all_at_once(pool):
-  found = surveyed(4, count=3, pool=pool)
+  found = surveyed(pool=pool)
   assert found.layers == ('maps', 'code', 'logits')
   maps = np.asarray(outputs(PARAMS, X)['maps'])
   flat = maps.reshape(len(maps), -1, maps.shape[-1])
@@ -105,36 +108,34 @@ def test_top_pictures_of_a_network_are_those_of_all_at_once(pool):
 
 
 def test_batches_do_not_matter_and_nothing_is_compiled_again():
-  expected = surveyed(11, count=4)
-  found = surveyed(4, count=4)
+  expected, found = surveyed(11), surveyed()
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected
   )
   with h.compilations() as count:
-    surveyed(4, count=4)  # 4 + 4 + 3: the last one is padded
+    surveyed()  # 4 + 4 + 3: the last one is padded
   assert not count
 
 
 def test_surveys_of_halves_make_that_of_the_whole():
-  halves = [
-    neurons.survey(
-      outputs, PARAMS, [(X[part], LABELS[part])], num_classes=CLASSES, count=3
-    )
-    for part in (slice(0, 5), slice(5, 11))
+  parts = [
+    surveyed(x=X[part], labels=LABELS[part])
+    for part in (slice(0, 4), slice(4, 11))
   ]
-  whole = surveyed(11, count=3)
+  whole = surveyed()
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
-    neurons.merged(*halves),
+    neurons.merged(*parts),
     whole,
   )
+  fewer = survey_of(np.eye(3), [0, 1, 2])
   with pytest.raises(MetricError, match='same layers, classes and count'):
-    neurons.merged(whole, surveyed(11, count=2))
+    neurons.merged(whole, fewer)
 
 
 def test_a_unit_that_tells_nothing_apart_has_no_consistency():
   rows = [[0.0, 1.0, np.nan], [0.0, 2.0, 1.0], [0.0, 0.0, 2.0]]
-  found = survey_of(rows, [0, 1, 2], 2)
+  found = survey_of(rows, [0, 1, 2])
   p = np.asarray(neurons.class_distribution(found['units'], CLASSES))
   assert np.isnan(p[[0, 2]]).all()
   np.testing.assert_allclose(p[1], [0.5, 0.5, 0])
@@ -153,7 +154,7 @@ def test_consistency_goes_by_how_near_the_classes_are(labels, expected):
   near = neurons.affinity(
     neurons.class_distances(links, ['0', '1', '2', '3', '4', '5'])
   )
-  found = survey_of(np.arange(7)[:, None], [5, *labels], 6, 6)
+  found = survey_of(np.arange(7)[:, None], [5, *labels])
   score = float(neurons.consistency(found['units'], near)[0])
   assert score == pytest.approx(expected, abs=5e-4)
 
@@ -171,14 +172,9 @@ def test_chance_is_the_mean_of_all_draws():
   assert found == pytest.approx(np.mean(draws), rel=1e-5)
 
 
-def paired_survey(x, y, size=4):
+def paired_survey(x, y):
   return neurons.survey_pairs(
-    outputs,
-    PARAMS,
-    split(size, x, y, LABELS),
-    num_classes=CLASSES,
-    count=3,
-    layers=['maps', 'code'],
+    outputs, PARAMS, split(4, x, y, LABELS), num_classes=CLASSES, count=3
   )
 
 
@@ -214,17 +210,10 @@ def test_likeness_is_that_of_all_pairs_at_once(float64):
 def test_pairs_are_two_surveys_and_both_together():
   y = h.pictures(SHAPE, 2)
   found = paired_survey(X, y)
-  alone = surveyed(11, count=3, layers=['maps', 'code'])
   same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5)
-  jax.tree.map(same, found.real, alone)
-  together = neurons.survey(
-    outputs,
-    PARAMS,
-    [(jnp.concatenate([X, y]), jnp.tile(LABELS, 2))],
-    num_classes=CLASSES,
-    count=3,
-    layers=['maps', 'code'],
-  )
+  jax.tree.map(same, found.real, surveyed())
+  both = jnp.concatenate([X, y])
+  together = surveyed(x=both, labels=jnp.tile(LABELS, 2))
   jax.tree.map(same, found.both, together)
 
 
@@ -233,7 +222,7 @@ def test_equal_pictures_lose_nothing_and_have_no_stretch():
   lost = np.asarray(neurons.lost_consistency(found, 'maps', jnp.eye(CLASSES)))
   assert np.all((lost == 0) | np.isnan(lost))
   assert np.isfinite(lost).any()
-  row = neurons.summarize(found, jnp.eye(CLASSES), jnp.array([1, 2]))[0]
+  row = neurons.summarize(found, jnp.eye(CLASSES), jnp.ones(3))[0]
   assert row.drift == 0 == row.relative_distance
   assert row.cosine == pytest.approx(1)
   assert np.isnan(row.of_bound)
@@ -243,21 +232,17 @@ def test_influence_is_what_the_logit_loses():
   target = jnp.array([0, 1, 2])
   x = X[:3]
   clean = outputs(PARAMS, x)
-  for layer in ('maps', 'code'):
-    found = {
-      chunk: neurons.influence(
-        outputs, PARAMS, x, target, layer=layer, chunk=chunk
-      )
-      for chunk in (None, 2, 7)
-    }
+  for layer, chunk in (('maps', None), ('maps', 7), ('code', 2)):
+    found = neurons.influence(
+      outputs, PARAMS, x, target, layer=layer, chunk=chunk
+    )
     for unit in (0, 5):
       z = clean[layer].at[..., unit].set(0)
       code = jnp.mean(z, axis=(1, 2)) if layer == 'maps' else z
       lost = clean['logits'] - code @ PARAMS[1]
-      for values in found.values():
-        np.testing.assert_allclose(
-          values[:, unit], lost[jnp.arange(3), target], atol=1e-5
-        )
+      np.testing.assert_allclose(
+        found[:, unit], lost[jnp.arange(3), target], atol=1e-5
+      )
   shares = neurons.influence(
     outputs, PARAMS, x, target, layer='code', score='softmax'
   )

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from bort_jax.metrics.checks import check_count, checked_pictures
@@ -47,10 +48,10 @@ class Stream:
           f'A batch has {n} pictures, the first one {size}. Let the first be'
           ' the largest.'
         )
-      padded = lambda a, n=n: jnp.pad(
-        a, [(0, size - n), *[(0, 0)] * (a.ndim - 1)]
-      )
-      yield tuple(map(padded, arrays)), padded(labels), jnp.asarray(n)
+      if n < size:
+        arrays = tuple(_padded(a, size - n) for a in arrays)
+        labels = _padded(labels, size - n)
+      yield arrays, labels, jnp.asarray(n)
 
   def _checked(self, batch):
     if not isinstance(batch, tuple | list) or len(batch) != self._pictures + 1:
@@ -77,3 +78,7 @@ class Stream:
       'labels', labels, len(arrays[0]), self._num_classes, MetricError
     )
     return arrays, labels
+
+
+def _padded(a: jax.Array, more: int) -> jax.Array:
+  return jnp.pad(a, [(0, more), *[(0, 0)] * (a.ndim - 1)])
