@@ -21,7 +21,7 @@ class Adversarial:
     attack_steps: steps of pgd.
     beta: weight of the consistent loss, the mean over the layers of the squared
       distance of what they make of a picture and of its adversarial one; 0
-      trains on adversarial pictures alone.
+      leaves it out.
     consistent_layers: names of these layers; by default all that the network
       names, but the logits.
 

@@ -57,8 +57,8 @@ def main(
   rows = []
   for name in data:
     for seed in range(seeds):
-      for consistent in (False, True):
-        config = config_of(runs, name, seed, consistent, data_dir)
+      for loss in SETS[name].losses:
+        config = config_of(runs, name, seed, loss, data_dir)
         assert config.run_dir is not None
         if not (config.run_dir / 'results.json').exists():
           train(config)
@@ -67,7 +67,7 @@ def main(
         if kept.get('options') != options:
           kept = {'options': options, 'rows': measured_run(config, options)}
           path.write_text(json.dumps(kept))
-        setting = {'data': name, 'seed': seed, 'consistent': consistent}
+        setting = {'data': name, 'seed': seed, 'loss': loss}
         rows += [{**setting, **row} for row in kept['rows']]
         print(*(one_line({**setting, **row}) for row in kept['rows']), sep='\n')
   folder = pathlib.Path(__file__).parent / 'neurons'
@@ -149,11 +149,9 @@ def pgd_by_steps(
 
 def one_line(row: Mapping[str, Any]) -> str:
   """What a reader of the log wants to know first."""
-  loss = 'consistent' if row['consistent'] else 'plain'
-  accuracies = ', '.join(f'{k} {row[k]:.1%}' for k in ('clean', 'fgsm', 'pgd'))
-  return (
-    f'{row["data"]} {loss} seed {row["seed"]} {row["network"]}: {accuracies}'
-  )
+  reached = ', '.join(f'{k} {row[k]:.1%}' for k in ('clean', 'fgsm', 'pgd'))
+  where = f'{row["data"]} {row["loss"]} {row["seed"]} {row["network"]}'
+  return f'{where}: {reached}'
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ from neurons_case import SETS
 
 from bort_jax.plots.colors import OKABE_ITO
 
-_LOSSES = {False: 'plain', True: 'consistent'}
 _NETWORKS = {'adamw': 'AdamW', 'bort': 'Bort'}
 _ACCURACIES = {'clean': 'clean', 'fgsm': 'FGSM', 'pgd': 'PGD'}
 _MEASURES = {
@@ -59,13 +58,14 @@ def write_tables(
 def _foreword(options: Mapping[str, int], device: str) -> str:
   sizes = '; '.join(
     f'{name}: {s.pictures} training pictures, {s.epochs} epochs, ε up to'
-    f' {s.trained:.3g} in training with the consistent loss, {s.judged:.3g} of'
+    f' {s.trained:.3g} in training on adversarial pictures, {s.judged:.3g} of'
     ' the attacks here'
     for name, s in SETS.items()
   )
   return (
     f'Mean ± standard deviation over {options["seeds"]} seeds. {sizes}.'
-    ' SimpleCNN of widths 8 16 32 48 64, FGSM in training, β = 0.1. Clean'
+    ' SimpleCNN of widths 8 16 32 48 64, FGSM in training, β = 0.1;'
+    ' adversarial is the same without the consistent loss, β = 0. Clean'
     ' accuracy is of all test pictures, all else of the first'
     f' {options["pictures"]}; adversarial pictures are those of PGD,'
     f' {options["pgd_steps"]} steps, on each network itself. Consistency is of'
@@ -80,7 +80,7 @@ def _foreword(options: Mapping[str, int], device: str) -> str:
 def _setting(row: Mapping[str, Any]) -> dict[str, Any]:
   return {
     'data': row['data'],
-    'loss': _LOSSES[row['consistent']],
+    'loss': row['loss'],
     'network': _NETWORKS[row['network']],
     'seed': row['seed'],
   }
