@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from neurons_case import LAYERS, SETS, config_of
+from neurons_case import BETAS, CONTROL, LAYERS, SETS, config_of
 from neurons_tables import write_tables
 
 from bort_jax import attacks
@@ -39,6 +39,7 @@ def main(
   pictures: int = 1000,
   count: int = 10,
   pgd_steps: int = 10,
+  control: bool = False,
   runs: pathlib.Path = pathlib.Path('runs/neurons'),
   data_dir: pathlib.Path | None = None,
 ) -> None:
@@ -50,14 +51,17 @@ def main(
     pictures: test pictures that are attacked.
     count: top pictures of each unit.
     pgd_steps: of the stronger attack, whose pictures units are judged on.
+    control: whether networks are trained too on adversarial pictures without
+      the consistent loss, which takes as long again.
     runs: where the runs are kept.
     data_dir: TFDS directory; by default $TFDS_DATA_DIR.
   """
   options = {'pictures': pictures, 'count': count, 'pgd_steps': pgd_steps}
+  losses = [loss for loss in BETAS if control or loss != CONTROL]
   rows = []
   for name in data:
     for seed in range(seeds):
-      for loss in SETS[name].losses:
+      for loss in losses:
         config = config_of(runs, name, seed, loss, data_dir)
         assert config.run_dir is not None
         if not (config.run_dir / 'results.json').exists():
