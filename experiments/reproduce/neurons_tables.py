@@ -65,8 +65,7 @@ def _foreword(options: Mapping[str, int], device: str) -> str:
   return (
     f'Mean ± standard deviation over {options["seeds"]} seeds. {sizes}.'
     ' SimpleCNN of widths 8 16 32 48 64, FGSM in training, β = 0.1.'
-    ' Clean'
-    ' accuracy is of all test pictures, all else of the first'
+    ' Clean accuracy is of all test pictures, all else of the first'
     f' {options["pictures"]}; adversarial pictures are those of PGD,'
     f' {options["pgd_steps"]} steps, on each network itself. Consistency is of'
     f' the {options["count"]} top pictures of each unit, mean over the units;'
