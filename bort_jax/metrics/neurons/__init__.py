@@ -27,6 +27,9 @@ from bort_jax.metrics.neurons.consistency import (
   class_distribution as class_distribution,
 )
 from bort_jax.metrics.neurons.consistency import consistency as consistency
+from bort_jax.metrics.neurons.found import PairSurvey as PairSurvey
+from bort_jax.metrics.neurons.found import Survey as Survey
+from bort_jax.metrics.neurons.found import merged as merged
 from bort_jax.metrics.neurons.influence import influence as influence
 from bort_jax.metrics.neurons.likeness import Likeness as Likeness
 from bort_jax.metrics.neurons.summary import (
@@ -39,9 +42,6 @@ from bort_jax.metrics.neurons.summary import (
 from bort_jax.metrics.neurons.summary import summarize as summarize
 from bort_jax.metrics.neurons.summary import summary_cells as summary_cells
 from bort_jax.metrics.neurons.summary import summary_table as summary_table
-from bort_jax.metrics.neurons.survey import PairSurvey as PairSurvey
-from bort_jax.metrics.neurons.survey import Survey as Survey
-from bort_jax.metrics.neurons.survey import merged as merged
 from bort_jax.metrics.neurons.survey import survey as survey
 from bort_jax.metrics.neurons.survey import survey_pairs as survey_pairs
 from bort_jax.metrics.neurons.top import Units as Units

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from bort_jax.inversion import Layer
 from bort_jax.metrics.errors import MetricError
 from bort_jax.metrics.neurons.consistency import chance, consistency
-from bort_jax.metrics.neurons.survey import PairSurvey
+from bort_jax.metrics.neurons.found import PairSurvey
 
 
 class LayerSummary(NamedTuple):
