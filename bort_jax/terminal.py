@@ -25,6 +25,7 @@ from bort_jax import plots, spectrum
 from bort_jax.configs import config_names, load_config
 from bort_jax.distributed import Processes, start_processes
 from bort_jax.report.command import explain_command
+from bort_jax.report.units_command import neurons_command
 from bort_jax.train import TrainConfig, train
 from bort_jax.train.comparison import CONTROL, Comparison, Listener, Start
 from bort_jax.train.errors import PreemptedError, RunError
@@ -49,6 +50,7 @@ def run(args: Sequence[str] | None = None) -> None:
     app.command(name='evaluate')(evaluate_command)
     app.command(name='compare')(compare_command)
     app.command(name='explain')(explain_command)
+    app.command(name='neurons')(neurons_command)
     app.command(name='prepare')(prepare_command)
     app.cli(args=args, prog='bort-jax')
   except PreemptedError as error:

@@ -58,7 +58,7 @@ def until(apply_fn: Callable[[Any, jax.Array], Any], layer: Layer) -> Until:
 def rest(
   apply_fn: Callable[[Any, jax.Array], Any],
   params: Any,
-  x: jax.Array,
+  x: jax.Array | jax.ShapeDtypeStruct,
   layer: Layer,
   output: str = 'logits',
 ) -> Callable[[jax.Array], jax.Array]:

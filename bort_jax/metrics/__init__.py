@@ -1,5 +1,6 @@
 """Measures that judge what explains a network."""
 
+from bort_jax.metrics import neurons as neurons
 from bort_jax.metrics.class_spread import ClassSpread as ClassSpread
 from bort_jax.metrics.class_spread import Separability as Separability
 from bort_jax.metrics.completeness import Completeness as Completeness

@@ -28,6 +28,7 @@ from bort_jax.report.pictures import PROTOCOL_MARGIN, read_pictures
 from bort_jax.report.run import run_drawings, run_table, settings_of, summary_of
 from bort_jax.report.shown import Shown, attempt
 from bort_jax.report.subject import Subject, fresh_parameters, make_subject
+from bort_jax.report.units_page import UNITS_PAGE
 from bort_jax.report.write import check_place, write_whole
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
@@ -104,6 +105,8 @@ def explain(
   )
   _refuse_blank(images, own)
   content = _content(run, chosen, _Own(images, own), num_pictures, tell)
+  if (output.parent / UNITS_PAGE).exists():
+    content = content._replace(units=UNITS_PAGE)
   write_whole(output, render(content))
   return output
 

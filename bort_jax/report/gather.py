@@ -18,16 +18,18 @@ class TestPictures(NamedTuple):
   labels: np.ndarray  # (N,) int
 
 
-def first_test_pictures(source: Source) -> TestPictures:
-  """As many as a report draws from."""
+def first_test_pictures(
+  source: Source, limit: int = _DRAWN_FROM
+) -> TestPictures:
+  """As many as a report draws from, or as there are."""
   pixels, labels, count = [], [], 0
   for images, classes, mask in source.test():
     pixels.append(images[mask])
     labels.append(classes[mask])
     count += int(mask.sum())
-    if count >= _DRAWN_FROM:
+    if count >= limit:
       break
-  joined = (np.concatenate(a)[:_DRAWN_FROM] for a in (pixels, labels))
+  joined = (np.concatenate(a)[:limit] for a in (pixels, labels))
   return TestPictures(*joined)
 
 

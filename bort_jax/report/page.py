@@ -3,7 +3,7 @@
 import importlib.resources
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ class Content(NamedTuple):
   gallery: Gallery
   measures: html.Table
   certificates: Sequence[Statement]
+  units: str | None = None  # address of the page of units, if there is one
 
 
 def render(content: Content) -> str:
@@ -43,19 +44,52 @@ def render(content: Content) -> str:
     'metrics': ('Metrics', _metrics(content)),
     'certificate': ('Certificate', _certificates(content.certificates)),
   }
+  data = _as_script(gallery_data(content.gallery))
+  scripts = (
+    f'<script type="application/json" id="data">{data}</script>'
+    f'\n<script>\n{_resource("page.js")}\n</script>'
+  )
+  return assembled(
+    content.title, content.summary, sections, 'explain', 'gallery', scripts
+  )
+
+
+def assembled(
+  title: str,
+  summary: str,
+  sections: Mapping[str, tuple[str, str]],
+  command: str,
+  skip_to: str,
+  scripts: str = '',
+) -> str:
+  """Sections as one file that needs no other.
+
+  Args:
+    title: of the page.
+    summary: one sentence under it.
+    sections: heading, and HTML, of each by its address.
+    command: what wrote it.
+    skip_to: the section that is reached past all links.
+    scripts: elements at the end.
+
+  Returns:
+    The page.
+  """
   return string.Template(_resource('page.html')).substitute(
-    title=escape(content.title),
-    summary=escape(content.summary),
+    title=escape(title),
+    summary=escape(summary),
     generator=f'bort-jax {__version__}',
+    command=command,
+    skip_to=skip_to,
     style=_resource('page.css'),
-    script=_resource('page.js'),
-    data=_as_script(gallery_data(content.gallery)),
+    scripts=scripts,
     links=''.join(
-      f'<li><a href="#{name}">{heading}</a></li>'
+      f'<li><a{html.attributes(href="#" + name)}>{escape(heading)}</a></li>'
       for name, (heading, _) in sections.items()
     ),
     sections='\n'.join(
-      f'<section id="{name}"><h2>{heading}</h2>{body}</section>'
+      f'<section{html.attributes(id=name)}><h2>{escape(heading)}</h2>{body}'
+      '</section>'
       for name, (heading, body) in sections.items()
     ),
   )
@@ -75,8 +109,16 @@ def _run(content: Content) -> str:
   settings = html.definitions(content.settings)
   return (
     html.table(content.run)
+    + _link_to_units(content.units)
     + f'<details><summary>Settings</summary>{settings}</details>'
   )
+
+
+def _link_to_units(address: str | None) -> str:
+  if address is None:
+    return ''
+  link = html.attributes(href=address)
+  return f'<p><a{link}>Its units, and what attacks make of them</a></p>'
 
 
 def _drawings(drawings: Sequence[Drawing]) -> str:

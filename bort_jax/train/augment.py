@@ -11,7 +11,7 @@ from bort_jax.train.pixel_ops import GREY
 from bort_jax.train.rand_augment import MAX_MAGNITUDE, rand_augment
 
 # What each random key of a picture is for.
-_CROP, _FLIP, _RAND_AUGMENT, _CUTOUT, _MIX = range(5)
+_CROP, _FLIP, _RAND_AUGMENT, _CUTOUT, _MIX, EPSILON = range(6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +104,13 @@ def augment_batch(
       f' {images.shape[-1]}; set rand_augment=0.'
     )
   augment = jax.vmap(lambda key, image: _augment(recipe, key, image))
-  return augment(_keys(key, first_index, len(images)), images)
+  return augment(picture_keys(key, first_index, len(images)), images)
 
 
-def _keys(key: jax.Array, first_index: int | jax.Array, count: int):
+def picture_keys(
+  key: jax.Array, first_index: int | jax.Array, count: int
+) -> jax.Array:
+  """A key for each picture, from that of the batch and its index alone."""
   indices = first_index + jnp.arange(count)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
 
@@ -231,7 +234,7 @@ def mix_batch(
     return images, targets
   height, width = images.shape[1:3]
   weigh = jax.vmap(lambda key: _weights(recipe, key, height, width))
-  weights, shares = weigh(_keys(key, first_index, len(images)))
+  weights, shares = weigh(picture_keys(key, first_index, len(images)))
   weights, shares = weights[..., None], shares[:, None]
   return (
     weights * images + (1 - weights) * _partners(images),

@@ -13,6 +13,7 @@ from bort_jax.inversion import reconstruct, until
 from bort_jax.metrics import ReconstructionError, reconstruction_error
 from bort_jax.nn import PatchNet, SimpleCNN, functional
 from bort_jax.train.config import TrainConfig
+from bort_jax.train.consistent import check_layers
 from bort_jax.train.kernels import largest_error
 from bort_jax.train.loop import Evaluate, Fit, Trainer, make_evaluate
 from bort_jax.train.metrics import Pace, Step
@@ -114,6 +115,7 @@ def train(config: TrainConfig, listener: Listener | None = None) -> Comparison:
   parallel = make_parallel(config)
   source = make_source(config)
   network = network_of(config, source, parallel)
+  check_layers(config.adversarial, network, source.image_shape)
   num_steps = config.num_epochs * source.steps_per_epoch
   optimizers = {
     name: make_optimizer(config, num_steps, constrained)

@@ -5,6 +5,7 @@ import pathlib
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from bort_jax.correction import Mode
+from bort_jax.train.adversarial import Adversarial
 from bort_jax.train.augment import Recipe
 from bort_jax.train.errors import RunError
 from bort_jax.validation import check_momentum, check_number
@@ -114,6 +115,9 @@ class TrainConfig:
   """Pictures per step, over all devices."""
   augment: Recipe = Recipe()
   """Changes to the training pictures; none by default."""
+  adversarial: Adversarial = Adversarial()
+  """Adversarial pictures beside them, and the consistent loss; by default
+  none."""
 
   parallel: Literal['jit', 'pmap'] = 'jit'
   """jit: one program over a mesh of devices. pmap: one program per device."""

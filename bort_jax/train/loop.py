@@ -84,14 +84,14 @@ class Trainer:
   ):
     self.name, self.config, self.source = name, config, source
     self.network, self.parallel, self.run_dir = network, parallel, run_dir
-    ema = config.ema
     options = StepOptions(
       config.augment,
       config.label_smoothing,
-      None if ema is None else ema ** (1 / config.accumulate),
+      config.ema and config.ema ** (1 / config.accumulate),
       parallel.axis_name,
+      config.adversarial,
     )
-    self.start = partial(first_state, tx, ema is not None)
+    self.start = partial(first_state, tx, config.ema is not None)
     self.step = parallel.step(partial(train_step, network, tx, options))
     self.evaluate = evaluate
     self.num_steps = config.num_epochs * source.steps_per_epoch

@@ -27,6 +27,7 @@ class Network(NamedTuple):
   train: Callable[..., Any]  # params, stats, x, key -> logits, stats
   apply: Callable[..., jax.Array]  # params, stats, x -> logits
   merge: Callable[..., nnx.Module]  # params, stats -> the module, evaluating
+  train_named: Callable[..., Any]  # as train, with all named outputs for logits
 
 
 def make_network(make_model: Callable[[], nnx.Module]) -> Network:
@@ -61,13 +62,16 @@ def make_network(make_model: Callable[[], nnx.Module]) -> Network:
     _, _, params, stats = nnx.split(make_model(), nnx.RngState, nnx.Param, ...)
     return params, stats
 
-  def train(params, stats, x, key):
+  def run(call, params, stats, x, key):
     drawn = _seeded(randomness, key)
     # copy: the module is changed inside a function that is differentiated
     module = nnx.merge(training, drawn, params, stats, copy=True)
-    logits = _call(module, x)
+    out = call(module, x)
     _, _, _, stats = nnx.split(module, nnx.RngState, nnx.Param, ...)
-    return logits, stats
+    return out, stats
+
+  train = functools.partial(run, _call)
+  train_named = functools.partial(run, _call_named)
 
   def merge(params, stats):
     drawn = _seeded(randomness, jax.random.key(0))  # not used, but must be
@@ -76,7 +80,7 @@ def make_network(make_model: Callable[[], nnx.Module]) -> Network:
   def apply(params, stats, x):
     return _call(merge(params, stats), x)
 
-  return Network(jax.jit(init), train, apply, merge)
+  return Network(jax.jit(init), train, apply, merge, train_named)
 
 
 def make_model(
@@ -170,6 +174,10 @@ def _parse_options(config: TrainConfig, accepted) -> dict[str, Any]:
 
 def _call(module: nnx.Module, x: jax.Array) -> jax.Array:
   return module(x)  # pyright: ignore[reportCallIssue]
+
+
+def _call_named(module: nnx.Module, x: jax.Array) -> dict[str, jax.Array]:
+  return module.intermediates(x)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _seeded(randomness: Any, key: jax.Array) -> Any:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from bort_jax.train.adversarial import Adversarial
 from bort_jax.train.augment import Recipe
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
@@ -117,6 +118,10 @@ def read_config(run_dir: pathlib.Path) -> TrainConfig:
   try:
     fields: dict[str, Any] = json.loads(path.read_text())
     fields['augment'] = Recipe(**fields['augment'])
+    given = fields.get('adversarial', {})  # older runs have none
+    layers = tuple(given.get('consistent_layers', ()))
+    given = {**given, 'consistent_layers': layers}
+    fields['adversarial'] = Adversarial(**given)
     fields['model_options'] = tuple(fields['model_options'])
     if fields['data_dir'] is not None:
       fields['data_dir'] = pathlib.Path(fields['data_dir'])

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bort_jax.train.adversarial import Adversarial
 from bort_jax.train.augment import Recipe, augment_batch, mix_batch
+from bort_jax.train.consistent import paired, run_paired
 from bort_jax.train.network import Network
 
 
@@ -42,6 +44,7 @@ class StepOptions(NamedTuple):
   label_smoothing: float = 0.0
   ema: float | None = None  # largest decay of the running average
   axis_name: str | None = None  # of a pmap
+  adversarial: Adversarial = Adversarial()
 
 
 def init_state(
@@ -117,14 +120,19 @@ def train_step(
   images = augment_batch(options.augment, key, first, images)
   if options.augment.mixup or options.augment.cutmix:
     images, targets = mix_batch(options.augment, key, first, images, targets)
+  pairs, weights = options.adversarial, (state.params, state.stats)
+  images, targets = paired(pairs, network, weights, key, first, images, targets)
+  copies = len(images) // len(labels)  # of each picture, the real one first
 
   def loss_fn(params):
     # Under a pmap each device draws its own dropout.
     draw = jax.random.fold_in(dropout_key, first)
-    logits, stats = network.train(params, state.stats, images, draw)
+    logits, stats, inconsistency = run_paired(
+      pairs, network, params, state.stats, images, draw
+    )
     logits = logits.astype(jnp.float32)
-    loss = optax.softmax_cross_entropy(logits, targets).mean()
-    return loss, (logits, stats)
+    loss = copies * optax.softmax_cross_entropy(logits, targets).mean()
+    return loss + inconsistency, (logits[::copies], stats)
 
   (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
     state.params

@@ -1,93 +1,18 @@
 """The page in headless Chromium: it draws, it picks, it does not complain."""
 
-import html.parser
-import re
-import shutil
-import subprocess
-
 import pytest
-from report_helpers import made_up_content, png
+from browser_helpers import Seen, acting, needs_browser, overflow
+from report_helpers import made_up_content
 
 from bort_jax.report.page import render
 
-NAMES = ('chromium', 'chromium-browser', 'google-chrome')
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-
-pytestmark = pytest.mark.skipif(
-  BROWSER is None, reason=f'none of {", ".join(NAMES)} is installed'
-)
-
-
-class Places(html.parser.HTMLParser):
-  """What stands in each place of the page, and the texts of the options."""
-
-  def __init__(self, text):
-    super().__init__()
-    self.place, self.images, self.texts = '', {}, {}
-    self.feed(text)
-
-  def handle_starttag(self, tag, attrs):
-    attrs = dict(attrs)
-    self.place = attrs.get('data-show', self.place)
-    if tag == 'img' and self.place not in self.images:
-      self.images[self.place] = attrs
-
-  def handle_data(self, data):
-    self.texts[self.place] = self.texts.get(self.place, '') + data
-
-
-class Seen:
-  """A page after its script has run."""
-
-  def __init__(self, path, address='', profile=None):
-    self.path = path
-    result = subprocess.run(
-      [
-        str(BROWSER),
-        '--headless',
-        '--no-sandbox',
-        '--disable-gpu',
-        '--no-first-run',
-        f'--user-data-dir={profile or path.parent / "profile"}',
-        '--virtual-time-budget=5000',
-        '--enable-logging=stderr',
-        '--v=0',
-        '--dump-dom',
-        path.as_uri() + address,
-      ],
-      capture_output=True,
-      text=True,
-      timeout=120,
-      check=True,
-    )
-    self.dom = result.stdout
-    self.complaints = re.findall(r'.*CONSOLE.*', result.stderr)
-    places = Places(self.dom)
-    self.texts = places.texts
-    self.images = {
-      place: attrs
-      for place, attrs in places.images.items()
-      if 'hidden' not in attrs
-    }
-
-  def shows(self, place, number):
-    return self.images[place]['src'].endswith(png(number))
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope='module')
 def page(tmp_path_factory):
   path = tmp_path_factory.mktemp('page') / 'report.html'
   path.write_text(render(made_up_content()), 'utf-8')
-  return path
-
-
-def acting(page, script):
-  """A copy of the page in which a reader does something."""
-  path = page.with_name('acting.html')
-  text = page.read_text('utf-8').replace(
-    '</body>', f'<script>{script}</script></body>'
-  )
-  path.write_text(text, 'utf-8')
   return path
 
 
@@ -179,15 +104,4 @@ def test_nothing_hides_complaints(page):
 
 @pytest.mark.parametrize('width', [360, 1280])
 def test_nothing_is_wider_than_the_window(page, width):
-  # Chromium's own windows are 500 pixels wide at least; a frame may be less.
-  tell = """addEventListener('load', () => {
-    const { scrollWidth, clientWidth } = document.documentElement;
-    parent.postMessage(`${scrollWidth - clientWidth} ${innerWidth}`, '*');
-  });"""
-  frame = page.with_name('frame.html')
-  frame.write_text(
-    f'<iframe src="{acting(page, tell).name}" width="{width}"></iframe><script>'
-    "addEventListener('message', (e) => { document.title = e.data; })</script>",
-    'utf-8',
-  )
-  assert f'<title>0 {width}</title>' in Seen(frame).dom
+  assert overflow(page, width) == f'0 {width}'

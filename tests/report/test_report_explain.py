@@ -14,7 +14,7 @@ import pytest
 from bort_jax import attribution, cli
 from bort_jax.report import explain, methods
 from bort_jax.report.write import write_whole
-from bort_jax.train import TrainConfig, load_dataset, train
+from bort_jax.train import load_dataset
 from bort_jax.train.errors import RunError
 
 METHODS = ('gradient', 'grad_cam')
@@ -25,13 +25,6 @@ def data_of(path):
   text = re.search(r'id="data">(.*?)</script>', path.read_text(), re.DOTALL)
   assert text is not None
   return json.loads(text[1])
-
-
-@pytest.fixture(scope='module')
-def run_dir(tmp_path_factory):
-  path = tmp_path_factory.mktemp('runs') / 'tiny'
-  train(TrainConfig(run_dir=path, model='patch_net', epochs=1, batch_size=256))
-  return path
 
 
 @pytest.fixture(scope='module')

@@ -97,3 +97,9 @@ def test_texts_of_tables_are_escaped():
   assert (
     '<tr class="control"><th scope="row">&lt;c&gt;</th><td>&amp;</td>' in found
   )
+
+
+def test_the_page_of_units_is_linked_where_there_is_one(page):
+  assert 'Its units' not in page
+  linked = render(made_up_content()._replace(units='neurons.html'))
+  assert '<a href="neurons.html">Its units' in linked
