@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from bort_jax.train.augment import Recipe, augment_batch, mix_batch
+from bort_jax.train.losses import Loss, picture_losses
 from bort_jax.train.network import Network
 
 
@@ -42,6 +43,7 @@ class StepOptions(NamedTuple):
   label_smoothing: float = 0.0
   ema: float | None = None  # largest decay of the running average
   axis_name: str | None = None  # of a pmap
+  loss: Loss = 'softmax'
 
 
 def init_state(
@@ -123,7 +125,7 @@ def train_step(
     draw = jax.random.fold_in(dropout_key, first)
     logits, stats = network.train(params, state.stats, images, draw)
     logits = logits.astype(jnp.float32)
-    loss = optax.softmax_cross_entropy(logits, targets).mean()
+    loss = picture_losses(options.loss, logits, targets).mean()
     return loss, (logits, stats)
 
   (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -166,11 +168,14 @@ def evaluation_step(
   images: jax.Array,
   labels: jax.Array,
   mask: jax.Array,
+  *,
+  loss: Loss = 'softmax',
 ) -> Counts:
   """Loss and correct classes, summed over the pictures in the mask."""
   logits = network.apply(params, stats, to_unit_range(images))
   logits = logits.astype(jnp.float32)
-  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  targets = jax.nn.one_hot(labels, logits.shape[-1])
+  losses = picture_losses(loss, logits, targets)
   correct = (jnp.argmax(logits, -1) == labels) & mask
   counts = Counts(
     jnp.sum(jnp.where(mask, losses, 0)), correct.sum(), mask.sum()
