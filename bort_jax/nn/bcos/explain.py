@@ -101,8 +101,8 @@ def explain(
     Interpretability <https://arxiv.org/abs/2205.10268>`_, 2022, section 3.2
   """
   _check_x(x)
-  logits = _apply.eval_shape(apply_fn, output, params, x)
-  target = checked_classes('target', target, *logits.shape, ValueError)
+  count, classes = _apply.eval_shape(apply_fn, output, params, x).shape
+  target = checked_classes('target', target, count, classes, ValueError)
   return _explain(apply_fn, output, params, x, target)
 
 
