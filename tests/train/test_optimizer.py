@@ -90,7 +90,8 @@ def test_accumulated_batches_are_one_large_batch():
 @pytest.mark.parametrize('clip', ['clip_norm', 'clip_adaptive'])
 def test_clipping_spares_the_constraint(clip):
   options: Any = {'optimizer': 'sgd', 'gamma': 1.0, 'warmup': 0, 'momentum': 0}
-  clipped = TrainConfig(**options, **{clip: 1e-6})
+  limit: Any = {clip: 1e-6}
+  clipped = TrainConfig(**options, **limit)
   huge = jax.tree.map(lambda p: 1e6 * jnp.ones_like(p), PARAMS)
   none = jax.tree.map(jnp.zeros_like, PARAMS)
   tx = make_optimizer(clipped, 10, True)
