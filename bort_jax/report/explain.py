@@ -22,7 +22,9 @@ from bort_jax.report.measures import (
   measure,
   measure_table,
 )
-from bort_jax.report.methods import Method, choose_methods
+from bort_jax.report.method import Method
+from bort_jax.report.methods import choose_methods
+from bort_jax.report.own import OWN, is_bcos
 from bort_jax.report.page import Content, render
 from bort_jax.report.pictures import PROTOCOL_MARGIN, read_pictures
 from bort_jax.report.run import run_drawings, run_table, settings_of, summary_of
@@ -62,7 +64,8 @@ def explain(
     output: where to write; by default ``report.html`` in the run's directory.
     checkpoint: the newest one, or that of the highest test accuracy.
     num_pictures: test pictures in the gallery, of all classes in turn.
-    methods: which ones, by the names of their functions; by default all.
+    methods: which ones, by the names of their functions; by default all. B-cos
+      networks have two more, their own: bcos and bcos_picture.
     data_dir: TFDS directory, if it is no longer where the run found it.
     tell: hears what is being done.
 
@@ -86,6 +89,8 @@ def explain(
     )
   tell('restoring the networks')
   run = restore_run(config, checkpoint)
+  if not methods and is_bcos(run.network, next(iter(run.weights.values()))):
+    chosen = [*OWN, *chosen]
   own = read_pictures(
     images,
     run.source.image_shape,
@@ -135,6 +140,7 @@ def _content(
   }
   judged = to_unit_range(test.pixels[:_MEASURED])
   forgotten = fresh_parameters(run)
+  ranking = [method for method in methods if method.kind != 'colours']
   views, curves, measured, statements = {}, {}, {}, []
   for name, weights in run.weights.items():
     label = labels[name]
@@ -146,7 +152,7 @@ def _content(
     tell(f'{label}: metrics')
     target = jnp.argmax(subject.logits(weights, judged), axis=1)
     case = Case(subject, weights, forgotten, judged, target, lipschitz(certain))
-    measured[label] = measure(methods, case)
+    measured[label] = measure(ranking, case)
     curves[name] = curve_figures(methods, measured[label])
   names = gather.class_names(run.config, run.source.num_classes)
   return Content(
@@ -156,7 +162,7 @@ def _content(
     run_table(run),
     run_drawings(run.config),
     Gallery(pictures, labels, methods, names, views, curves),
-    measure_table(methods, measured, len(judged)),
+    measure_table(ranking, measured, len(judged)),
     statements,
   )
 
