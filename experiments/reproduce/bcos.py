@@ -1,0 +1,151 @@
+r"""B-cos networks judged: accuracy, localisation, orthogonality, inversion.
+
+Trains a B-cos network at several B, without Bort and with it in the optimizer,
+and judges each: the grid pointing game of its own explanations and of post-hoc
+methods on the same network, pixel perturbation, the alignment of its layers,
+and what comes back when it is run backwards. Writes tables, numbers and a
+figure into ``bcos/DATA_MODEL/``. Networks that are trained already, in
+``--runs``, and judged already are not done again, so a command may be repeated
+until it is through. From the project's root:
+
+    python experiments/reproduce/bcos.py digits
+    python experiments/reproduce/bcos.py mnist_bcos_resnet8 --b 2 \
+      --data-dir DIR
+    python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR
+
+What the tables in this folder were made with stands below them.
+"""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+from typing import Literal
+
+import bcos_tables
+import tyro
+from bcos_measures import Judge, Scope
+
+from bort_jax import configs
+from bort_jax.train import TrainConfig, train
+from bort_jax.train.comparison import network_of
+from bort_jax.train.parallel import make_parallel
+from bort_jax.train.source import make_source
+
+_WHOLE = Scope()
+# The 8×8 digits that come with scikit-learn: minutes for all, no download.
+_DIGITS = TrainConfig(
+  model='bcos_resnet8',
+  init='default',
+  logit_scale=False,
+  learning_rate=3e-3,
+  warmup=0.0,
+  weight_decay=0.0,
+  loss='bce',
+  constraint='none',
+  epochs=15,
+  compare=False,
+)
+
+
+def main(
+  config: tyro.conf.Positional[str],
+  b: tuple[float, ...] = (1.0, 1.25, 2.0),
+  constraints: tuple[Literal['none', 'soft'], ...] = ('none', 'soft'),
+  seeds: tuple[int, ...] = (0,),
+  max_out: int = 1,
+  epochs: int | None = None,
+  train_split: str = 'train',
+  data_dir: pathlib.Path | None = None,
+  runs: pathlib.Path = pathlib.Path('runs'),
+  scope: Scope = _WHOLE,
+) -> None:
+  """Trains and judges.
+
+  Args:
+    config: digits, or the name of a configuration of a B-cos network.
+    b: exponents.
+    constraints: none: as published. soft: with Bort.
+    seeds: of weights and batches.
+    max_out: units of one output; 2 is published too, and takes twice as long.
+    epochs: instead of those of the configuration.
+    train_split: part of the set to train on.
+    data_dir: TFDS directory.
+    runs: where trained networks are kept.
+    scope: how much is judged.
+  """
+  base = _DIGITS if config == 'digits' else configs.load_config(config)
+  base = dataclasses.replace(
+    base,
+    epochs=epochs or base.epochs,
+    train_split=train_split,
+    data_dir=data_dir,
+  )
+  folder = pathlib.Path(__file__).parent / 'bcos' / f'{base.data}_{base.model}'
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / 'results.json'
+  arms = json.loads(path.read_text()) if path.exists() else {}
+  for exponent in b:
+    judge = None  # compiled for an exponent, shared by what differs in weights
+    for constraint, seed in itertools.product(constraints, seeds):
+      arm = arm_of(base, exponent, max_out, constraint, seed, runs)
+      facts = _facts(arm, scope)
+      name = f'B={exponent:g} {constraint} seed={seed}'
+      if arms.get(name, {}).get('facts') == facts:
+        continue
+      result = train(arm)
+      (fit,) = result.fits.values()
+      if judge is None:
+        source = make_source(arm)
+        network = network_of(arm, source, make_parallel(arm))
+        judge = Judge(network, source, exponent, scope)
+      arms[name] = {
+        'facts': facts,
+        'accuracy': result.rows[0].test_accuracy,
+        'orthogonality_error': result.rows[0].orthogonality_error,
+        'seconds': round(result.rows[0].seconds),
+        **judge(fit.params, fit.stats),
+      }
+      path.write_text(json.dumps(arms, indent=1) + '\n')
+      print(name, arms[name])
+  bcos_tables.write(folder, arms)
+
+
+def arm_of(
+  base: TrainConfig,
+  exponent: float,
+  max_out: int,
+  constraint: Literal['none', 'soft'],
+  seed: int,
+  runs: pathlib.Path,
+) -> TrainConfig:
+  """The settings of one network, and the directory of its run."""
+  name = 'plain' if constraint == 'none' else 'bort'
+  return dataclasses.replace(
+    base,
+    model_options=(f'b={exponent}', f'max_out={max_out}'),
+    constraint=constraint,
+    seed=seed,
+    resume=True,
+    run_dir=runs / f'{base.data}_b{exponent}_{name}_seed{seed}',
+  )
+
+
+def _facts(arm: TrainConfig, scope: Scope) -> dict[str, object]:
+  """On what the numbers of an arm depend."""
+  return {
+    'data': arm.data,
+    'model': arm.model,
+    'options': list(arm.model_options),
+    'constraint': arm.constraint,
+    'gamma': arm.gamma if arm.constraint == 'soft' else None,
+    'epochs': arm.num_epochs,
+    'train_split': arm.train_split,
+    'batch_size': arm.batch_size,
+    'seed': arm.seed,
+    'scope': dataclasses.asdict(scope),
+  }
+
+
+if __name__ == '__main__':
+  tyro.cli(main)
