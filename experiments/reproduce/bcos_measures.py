@@ -68,6 +68,9 @@ class Judge:
     self.logits = lambda weights, x: network.apply(*weights, x)
     self.outputs = lambda weights, x: _named(network.merge(*weights), x)
     self.batch_logits = jax.jit(self.logits)
+    self.cosines = jax.jit(
+      lambda weights, x: cosines_of(network.merge(*weights), x)
+    )
     shapes = jax.eval_shape(
       self.outputs, network.init(), to_unit_range(images[:1])
     )
@@ -96,9 +99,7 @@ class Judge:
         str(grid): self._localisation(weights, logits, grid) for grid in (2, 3)
       },
       'perturbation': self._perturbation(weights, logits),
-      'alignment': alignment(
-        self.network.merge(*weights), self._pictures(self.scope.perturbed)
-      ),
+      'alignment': self._alignment(weights),
       'reconstruction': {
         layer: self._reconstruction(weights, layer)
         for layer in self.scope.layers
@@ -187,6 +188,16 @@ class Judge:
       }
     return rows
 
+  def _alignment(self, weights) -> dict[str, Any]:
+    """Mean |cos| of all units and of each place's best, and of each layer."""
+    found = self.cosines(weights, self._pictures(self.scope.perturbed))
+    layers = {
+      name: [float(c.mean()), float(c.max(-1).mean())]
+      for name, c in found.items()
+    }
+    every, best = np.mean(list(layers.values()), axis=0).tolist()
+    return {'all': every, 'best': best, 'layers': layers}
+
   def _reconstruction(self, weights, layer: str) -> dict[str, Any]:
     x = self._pictures(self.scope.inverted)
     try:
@@ -217,15 +228,15 @@ def random_map(apply_fn, params, x, target) -> jax.Array:
   return metrics.random_attribution(jax.random.key(0), x)
 
 
-def alignment(model: nnx.Module, x: jax.Array) -> dict[str, Any]:
-  """The mean |cos| of each layer's units and inputs, and that of the best unit.
+def cosines_of(model: nnx.Module, x: jax.Array) -> dict[str, jax.Array]:
+  """The |cos| of the angles between each layer's units and what comes in.
 
   Args:
-    model: the network.
+    model: a network of B-cos convolutions; it is changed.
     x: pictures.
 
   Returns:
-    ``all`` and ``best``, means over layers, and ``layers`` with both of each.
+    (N, height, width, units) of each layer, by its path.
   """
   cosines: dict[str, jax.Array] = {}
   for path, module in list(nnx.iter_modules(model)):
@@ -237,12 +248,7 @@ def alignment(model: nnx.Module, x: jax.Array) -> dict[str, Any]:
       name = '/'.join(map(str, path))
       setattr(parent, str(path[-1]), _Listening(module, name, cosines))
   model(x)  # pyright: ignore[reportCallIssue]
-  layers = {
-    name: [float(c.mean()), float(c.max(-1).mean())]
-    for name, c in cosines.items()
-  }
-  every, best = np.mean(list(layers.values()), axis=0).tolist()
-  return {'all': every, 'best': best, 'layers': layers}
+  return cosines
 
 
 class _Listening(nnx.Module):
