@@ -104,8 +104,11 @@ def explain(
 
 
 def _refuse_blank(paths: Sequence[pathlib.Path], pixels: np.ndarray) -> None:
-  spread = np.ptp(pixels.reshape(len(pixels), -1, pixels.shape[-1]), axis=1)
-  blank = [str(p) for p, s in zip(paths, spread, strict=True) if not s.any()]
+  blank = [
+    str(path)
+    for path, picture in zip(paths, pixels, strict=True)
+    if not np.ptp(picture, axis=(0, 1)).any()
+  ]
   if blank:
     raise RunError(
       f'There is nothing to see in {", ".join(blank)}: one colour alone, once'
