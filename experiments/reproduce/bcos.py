@@ -96,7 +96,9 @@ def main(
       arm = arm_of(base, exponent, max_out, constraint, seed, runs)
       facts = _facts(arm, scope)
       name = f'B={exponent:g} {constraint} seed={seed}'
-      if arms.get(name, {}).get('facts') == facts:
+      if arms.get(name, {}).get('facts') != facts:
+        arms[name] = {'facts': facts}
+      if 'done' in arms[name]:
         continue
       result = train(arm)
       (fit,) = result.fits.values()
@@ -104,16 +106,20 @@ def main(
         source = make_source(arm)
         network = network_of(arm, source, make_parallel(arm))
         judge = Judge(network, source, exponent, scope)
-      arms[name] = {
-        'facts': facts,
-        'accuracy': result.rows[0].test_accuracy,
-        'orthogonality_error': result.rows[0].orthogonality_error,
-        'seconds': round(result.rows[0].seconds),
-        **judge(fit.params, fit.stats),
+      (row,) = result.rows
+      arms[name] |= {
+        'accuracy': row.test_accuracy,
+        'orthogonality error': row.orthogonality_error,
+        'seconds': round(row.seconds),
       }
+      for measure, judged in judge.measures(fit.params, fit.stats).items():
+        if measure not in arms[name]:
+          arms[name][measure] = judged()
+          path.write_text(json.dumps(arms, indent=1) + '\n')
+          print(name, measure, flush=True)
+      arms[name]['done'] = True
       path.write_text(json.dumps(arms, indent=1) + '\n')
-      print(name, arms[name])
-  bcos_tables.write(folder, arms)
+  bcos_tables.write(folder, {k: v for k, v in arms.items() if 'done' in v})
 
 
 def arm_of(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,9 +42,9 @@ class Scope:
   smooth: int = 1
   steps: int = 8
   perturbed: int = 32
-  inverted: int = 8
+  inverted: int = 4
   layers: tuple[str, ...] = ('stem', _LAST)
-  max_steps: int = 50
+  max_steps: int = 20
 
 
 class Judge:
@@ -85,26 +86,34 @@ class Judge:
       'guided backprop': attribution.guided_backprop,
     }
 
-  def __call__(self, params: Any, stats: Any) -> dict[str, Any]:
-    """All measures of one network, ready for JSON."""
+  def measures(self, params: Any, stats: Any) -> dict[str, Callable[[], Any]]:
+    """What is measured of one network, by name; results are ready for JSON."""
     weights = params, stats
-    logits = np.concatenate(
+    logits = functools.cache(lambda: self._all_logits(weights))
+    return {
+      'alignment': lambda: self._alignment(weights),
+      **{
+        f'localisation {grid}': lambda grid=grid: self._localisation(
+          weights, logits(), grid
+        )
+        for grid in (2, 3)
+      },
+      'perturbation': lambda: self._perturbation(weights, logits()),
+      **{
+        f'back from {layer}': lambda layer=layer: self._reconstruction(
+          weights, layer
+        )
+        for layer in self.scope.layers
+      },
+    }
+
+  def _all_logits(self, weights) -> np.ndarray:
+    return np.concatenate(
       [
         self.batch_logits(weights, to_unit_range(self.images[i : i + 250]))
         for i in range(0, len(self.images), 250)
       ]
     )
-    return {
-      'localisation': {
-        str(grid): self._localisation(weights, logits, grid) for grid in (2, 3)
-      },
-      'perturbation': self._perturbation(weights, logits),
-      'alignment': self._alignment(weights),
-      'reconstruction': {
-        layer: self._reconstruction(weights, layer)
-        for layer in self.scope.layers
-      },
-    }
 
   def _pictures(self, count: int) -> jax.Array:
     return to_unit_range(self.images[:count])

@@ -63,7 +63,8 @@ def grouped(arms: Mapping[str, Any]) -> dict[tuple[float, str], list[Any]]:
 
 def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
   """A row for each B and training."""
-  back = list(next(iter(groups.values()))[0]['reconstruction'])
+  first = next(iter(groups.values()))[0]
+  back = [name for name in first if name.startswith('back from')]
   published = any(
     a['facts']['data'] == 'cifar10' for g in groups.values() for a in g
   )
@@ -78,7 +79,7 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
     'orthogonality error',
     'mean abs. cos',
     'of the best unit',
-    *(f'error back from {layer}' for layer in back),
+    *(f'error {layer}' for layer in back),
   ]
   rows = []
   for (exponent, training), group in groups.items():
@@ -97,7 +98,7 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
           if published
           else []
         ),
-        _cell([arm['orthogonality_error'] for arm in group], '.2g'),
+        _cell([arm['orthogonality error'] for arm in group], '.2g'),
         *(
           _cell([a['alignment'][k] for a in group], '.3f')
           for k in ('all', 'best')
@@ -169,16 +170,12 @@ def figure(groups: Mapping[tuple[float, str], list[Any]]) -> Figure:
 
 def _scores(group: list[Any], grid: str, method: str) -> list[float]:
   """The mean of each seed that has one."""
-  judged = [arm['localisation'][grid].get(method, {}) for arm in group]
+  judged = [arm[f'localisation {grid}'].get(method, {}) for arm in group]
   return [one['mean'] for one in judged if one.get('mean') is not None]
 
 
 def _back(group: list[Any], layer: str) -> str:
-  errors = [
-    arm['reconstruction'][layer]['raw']['mean']
-    for arm in group
-    if 'raw' in arm['reconstruction'][layer]
-  ]
+  errors = [arm[layer]['raw']['mean'] for arm in group if 'raw' in arm[layer]]
   return _cell(errors, '.2g') if errors else 'refused'
 
 
@@ -212,10 +209,10 @@ def _words(arms: Mapping[str, Any]) -> str:
   facts = next(iter(arms.values()))['facts']
   scope = facts['scope']
   counts = {
-    f'{grid}×{grid}': arm['localisation'][str(grid)][OWN]['count']
+    f'{grid}×{grid}': arm[f'localisation {grid}'][OWN]['count']
     for grid in (2, 3)
     for arm in arms.values()
-    if OWN in arm['localisation'][str(grid)]
+    if OWN in arm[f'localisation {grid}']
   }
   mosaics = ' and '.join(f'{n} scores of {grid}' for grid, n in counts.items())
   return (
