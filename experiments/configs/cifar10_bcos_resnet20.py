@@ -1,13 +1,13 @@
-"""CIFAR-10, B-cos ResNet-20: the published recipe.
+r"""CIFAR-10, B-cos ResNet-20: the published recipe.
 
     bort-jax train cifar10_bcos_resnet20 --data-dir DIR
-    bort-jax train cifar10_bcos_resnet20 --data-dir DIR \\
+    bort-jax train cifar10_bcos_resnet20 --data-dir DIR \
       --model-options b=1.25 max_out=2
 
 After the ablations of the authors' second code: Adam at 1e-3 without weight
-decay, a cosine over 100 epochs, batch 64, padded crops and mirrors, binary
-cross-entropy, MaxOut of two units, uncentred batch norm without bias, pictures
-beside their inverses. Their targets are plain: those that are never off
+decay, a cosine over 100 epochs (here of every step), batch 64, padded crops
+and mirrors, binary cross-entropy, MaxOut of two units, uncentred batch norm
+without bias, pictures beside their inverses. Their targets are plain: those that are never off
 (``--loss bce_uniform_off``) and adaptive gradient clipping belong to the recipe
 for ImageNet. With MaxOut of one unit, which they ran too, an epoch takes half
 as long.
