@@ -7,10 +7,10 @@ r"""CIFAR-10, B-cos ResNet-20: the published recipe.
 After the ablations of the authors' second code: Adam at 1e-3 without weight
 decay, a cosine over 100 epochs (here of every step), batch 64, padded crops
 and mirrors, binary cross-entropy, MaxOut of two units, uncentred batch norm
-without bias, pictures beside their inverses. Their targets are plain: those that are never off
-(``--loss bce_uniform_off``) and adaptive gradient clipping belong to the recipe
-for ImageNet. With MaxOut of one unit, which they ran too, an epoch takes half
-as long.
+without bias, pictures beside their inverses. Their targets are plain: those
+that are never off (``--loss bce_uniform_off``) and adaptive gradient clipping
+belong to the recipe for ImageNet. With MaxOut of one unit, which they ran too,
+an epoch takes half as long.
 
 Published, nine layers, MaxOut 2, 100 epochs: 93.5, 93.8 and 93.2 % at B = 1,
 1.25 and 2, with 3×3 localisation of .18, .34 and .97. What short runs of this
