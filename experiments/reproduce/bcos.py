@@ -98,7 +98,7 @@ def main(
       name = f'B={exponent:g} {constraint} seed={seed}'
       if arms.get(name, {}).get('facts') != facts:
         arms[name] = {'facts': facts}
-      if 'done' in arms[name]:
+      if _judged(arms[name], scope):
         continue
       result = train(arm)
       (fit,) = result.fits.values()
@@ -117,9 +117,9 @@ def main(
           arms[name][measure] = judged()
           path.write_text(json.dumps(arms, indent=1) + '\n')
           print(name, measure, flush=True)
-      arms[name]['done'] = True
-      path.write_text(json.dumps(arms, indent=1) + '\n')
-  bcos_tables.write(folder, {k: v for k, v in arms.items() if 'done' in v})
+  bcos_tables.write(
+    folder, {k: v for k, v in arms.items() if _judged(v, scope)}
+  )
 
 
 def arm_of(
@@ -142,6 +142,11 @@ def arm_of(
   )
 
 
+def _judged(arm: dict[str, object], scope: Scope) -> bool:
+  """Whether nothing is left to measure; what is deepest comes last."""
+  return all(f'back from {layer}' in arm for layer in scope.layers)
+
+
 def _facts(arm: TrainConfig, scope: Scope) -> dict[str, object]:
   """On what the numbers of an arm depend."""
   return {
@@ -154,7 +159,11 @@ def _facts(arm: TrainConfig, scope: Scope) -> dict[str, object]:
     'train_split': arm.train_split,
     'batch_size': arm.batch_size,
     'seed': arm.seed,
-    'scope': dataclasses.asdict(scope),
+    'scope': {
+      name: value
+      for name, value in dataclasses.asdict(scope).items()
+      if name != 'layers'  # each has a measure of its own
+    },
   }
 
 

@@ -43,7 +43,7 @@ class Scope:
   steps: int = 8
   perturbed: int = 32
   inverted: int = 4
-  layers: tuple[str, ...] = ('stem', _LAST)
+  layers: tuple[str, ...] = ('stem', 'stage1/block1')
   max_steps: int = 20
 
 
