@@ -28,6 +28,8 @@ class Scope:
   Attributes:
     mosaics: most of each grid, for the network's own explanations.
     posthoc_mosaics: how many of them for post-hoc methods, which take longer.
+    confidence: sigmoid of the logit above which a picture is sure; None takes
+      all that are predicted right, as networks of few epochs need it.
     smooth: side of the average before maps are judged; 1 as for CIFAR.
     steps: of integrated gradients.
     perturbed: pictures whose pixels are taken away.
@@ -39,6 +41,7 @@ class Scope:
 
   mosaics: int = 50
   posthoc_mosaics: int = 12
+  confidence: float | None = 0.5
   smooth: int = 1
   steps: int = 8
   perturbed: int = 32
@@ -133,6 +136,7 @@ class Judge:
         key=jax.random.key(_SEED),
         grid=grid,
         count=scope.mosaics,
+        confidence=scope.confidence,
       )
     except metrics.MetricError as error:
       return {'why': str(error)}

@@ -208,6 +208,8 @@ def _flat(arm: Any, prefix: str = '') -> dict[str, Any]:
 def _words(arms: Mapping[str, Any]) -> str:
   facts = next(iter(arms.values()))['facts']
   scope = facts['scope']
+  confidence = scope['confidence']
+  sure = f' and surely (sigmoid > {confidence})' if confidence else ''
   counts = {
     f'{grid}×{grid}': arm[f'localisation {grid}'][OWN]['count']
     for grid in (2, 3)
@@ -219,7 +221,7 @@ def _words(arms: Mapping[str, Any]) -> str:
     f'{facts["data"]} ({facts["train_split"]}), {facts["model"]} with'
     f' {", ".join(facts["options"][1:])}, {facts["epochs"]} epochs. Means; ± is'
     ' the standard deviation over seeds. Localisation: the grid pointing game'
-    ' of sure pictures (sigmoid > 0.5), by chance 0.25 and 0.11;'
+    f' of pictures predicted right{sure}, by chance 0.25 and 0.11;'
     f' {mosaics} for B-cos, of {scope["posthoc_mosaics"]} mosaics for other'
     f' explanations; integrated gradients of {scope["steps"]} steps. Least and'
     ' most first: area under the probability of the class while pixels of the'
