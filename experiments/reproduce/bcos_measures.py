@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ OWN, RANDOM = 'B-cos', metrics.CONTROL
 _SEED = 42  # of the published mosaics
 _AT_ONCE = 16  # mosaics and their classes
 _LAST = 'last'  # of the stages
+Posthoc = Literal[
+  'gradient × input', 'integrated gradients', 'Grad-CAM', 'guided backprop'
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Scope:
 
   Attributes:
     mosaics: most of each grid, for the network's own explanations.
+    posthoc: which post-hoc methods are judged beside.
     posthoc_mosaics: how many of them for post-hoc methods, which take longer.
     confidence: sigmoid of the logit above which a picture is sure; None takes
       all that are predicted right, as networks of few epochs need it.
@@ -40,6 +44,7 @@ class Scope:
   """
 
   mosaics: int = 50
+  posthoc: tuple[Posthoc, ...] = get_args(Posthoc)
   posthoc_mosaics: int = 12
   confidence: float | None = 0.5
   smooth: int = 1
@@ -80,7 +85,7 @@ class Judge:
     )
     self.last = max(name for name in shapes if name.startswith('stage'))
     self.own = bcos_map
-    self.posthoc = {
+    known = {
       'gradient × input': attribution.gradient_times_input,
       'integrated gradients': functools.partial(
         attribution.integrated_gradients, steps=scope.steps
@@ -88,6 +93,7 @@ class Judge:
       'Grad-CAM': self._grad_cam,
       'guided backprop': attribution.guided_backprop,
     }
+    self.posthoc = {name: known[name] for name in scope.posthoc}
 
   def measures(self, params: Any, stats: Any) -> dict[str, Callable[[], Any]]:
     """What is measured of one network, by name; results are ready for JSON."""
