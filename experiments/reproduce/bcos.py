@@ -20,7 +20,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from typing import Literal
+from typing import Any, Literal
 
 import bcos_tables
 import tyro
@@ -142,29 +142,28 @@ def arm_of(
   )
 
 
-def _judged(arm: dict[str, object], scope: Scope) -> bool:
+def _judged(arm: dict[str, Any], scope: Scope) -> bool:
   """Whether nothing is left to measure; what is deepest comes last."""
   return all(f'back from {layer}' in arm for layer in scope.layers)
 
 
-def _facts(arm: TrainConfig, scope: Scope) -> dict[str, object]:
-  """On what the numbers of an arm depend."""
-  return {
+def _facts(arm: TrainConfig, scope: Scope) -> dict[str, Any]:
+  """On what the numbers of an arm depend, as JSON has it."""
+  scope_facts = dataclasses.asdict(scope)
+  del scope_facts['layers']  # each has a measure of its own
+  facts = {
     'data': arm.data,
     'model': arm.model,
-    'options': list(arm.model_options),
+    'options': arm.model_options,
     'constraint': arm.constraint,
     'gamma': arm.gamma if arm.constraint == 'soft' else None,
     'epochs': arm.num_epochs,
     'train_split': arm.train_split,
     'batch_size': arm.batch_size,
     'seed': arm.seed,
-    'scope': {
-      name: value
-      for name, value in dataclasses.asdict(scope).items()
-      if name != 'layers'  # each has a measure of its own
-    },
+    'scope': scope_facts,
   }
+  return json.loads(json.dumps(facts))
 
 
 if __name__ == '__main__':
