@@ -83,7 +83,6 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
   ]
   rows = []
   for (exponent, training), group in groups.items():
-    old = PUBLISHED.get(exponent) if training == 'plain' else None
     rows.append(
       [
         f'{exponent:g}',
@@ -91,13 +90,7 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
         str(len(group)),
         _cell([100 * arm['accuracy'] for arm in group], '.1f', ' %'),
         *(_cell(_scores(group, grid, OWN), '.2f') for grid in ('2', '3')),
-        *(
-          [f'{old[0]} %', f'{old[1]:.2f}']
-          if old
-          else ['–', '–']
-          if published
-          else []
-        ),
+        *(_published(exponent, training) if published else []),
         _cell([arm['orthogonality error'] for arm in group], '.2g'),
         *(
           _cell([a['alignment'][k] for a in group], '.3f')
@@ -107,6 +100,13 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
       ]
     )
   return _table(heads, rows)
+
+
+def _published(exponent: float, training: str) -> list[str]:
+  if training != 'plain' or exponent not in PUBLISHED:
+    return ['–', '–']
+  accuracy, localisation = PUBLISHED[exponent]
+  return [f'{accuracy} %', f'{localisation:.2f}']
 
 
 def methods_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
@@ -157,7 +157,7 @@ def figure(groups: Mapping[tuple[float, str], list[Any]]) -> Figure:
     accuracy, localisation, exponents = zip(*points, strict=True)
     panel.plot(accuracy, localisation, marker + '-', label=f'B-cos, {training}')
     for x, y, b in zip(accuracy, localisation, exponents, strict=True):
-      panel.annotate(f' B = {b:g}', (x, y), fontsize=8)
+      panel.annotate(f'B = {b:g} ', (x, y), fontsize=8, ha='right')
   random = [s for g in groups.values() for s in _scores(g, '3', RANDOM)]
   if random:
     panel.axhline(
