@@ -8,12 +8,18 @@ figure into ``bcos/DATA_MODEL/``. Networks that are trained already, in
 ``--runs``, and judged already are not done again, so a command may be repeated
 until it is through. From the project's root:
 
-    python experiments/reproduce/bcos.py digits
+    python experiments/reproduce/bcos.py digits --seeds 0 1
     python experiments/reproduce/bcos.py mnist_bcos_resnet8 --b 2 \
       --data-dir DIR
     python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR
 
-What the tables in this folder were made with stands below them.
+The first is that of the digits' table. That of CIFAR-10 is of a short run:
+
+    python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR \
+      --constraints none --epochs 1 --train-split 'train[:40%]' \
+      --scope.confidence None --scope.mosaics 24 --scope.posthoc-mosaics 4 \
+      --scope.posthoc 'gradient × input' --scope.perturbed 16 \
+      --scope.inverted 2 --scope.layers stem
 """
 
 import dataclasses
