@@ -12,7 +12,12 @@ from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.iterations import fixed_point, gauss_newton
 from bort_jax.inversion.layer_rules import undo_layer
 from bort_jax.inversion.least_squares import least_squares
-from bort_jax.inversion.linear_map import AffineMap, affine_map, masked
+from bort_jax.inversion.linear_map import (
+  AffineMap,
+  affine_map,
+  masked,
+  tangent_map,
+)
 from bort_jax.inversion.program import Program, read
 from bort_jax.inversion.segments import Constants, Piece
 
@@ -289,12 +294,26 @@ def _start(piece: Piece, function, y: jax.Array) -> jax.Array:
   """Where Gauss–Newton starts: y itself, or the scaled transpose of it."""
   if piece.like.shape == y.shape:
     return y.astype(piece.like.dtype)
-  tangent = affine_map(function, piece.like)
-  back = tangent.transpose(y - tangent.offset)
+  zeros, ones = (
+    f(piece.like.shape, piece.like.dtype) for f in (jnp.zeros, jnp.ones)
+  )
+  start, moves = _steepest(function, zeros, y)
+  # powers of x are flat at 0, and nothing would move from there
+  from_ones, _ = _steepest(function, ones, y)
+  return jnp.where(moves, start, from_ones)
+
+
+def _steepest(
+  function, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The best point along the gradient from x, and whether there is one."""
+  tangent = tangent_map(function, x)
+  miss = y - tangent.offset
+  back = tangent.transpose(miss)
   forth = tangent.apply(back)
   energy = jnp.sum(jnp.square(forth))
-  along = jnp.sum(forth * (y - tangent.offset))
-  return back * along / jnp.where(energy > 0, energy, 1)
+  along = jnp.sum(forth * miss)
+  return x + back * along / jnp.where(energy > 0, energy, 1), energy > 0
 
 
 def _needs_x(piece: Piece) -> InversionError:

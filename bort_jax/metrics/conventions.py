@@ -9,6 +9,7 @@ import numpy as np
 Convention: TypeAlias = Literal['rise', 'xplique', 'quantus', 'logit_ratio']
 Direction: TypeAlias = Literal['deletion', 'insertion']
 Ties: TypeAlias = Literal['low', 'high']
+First: TypeAlias = Literal['largest', 'smallest']
 
 
 class Defaults(NamedTuple):

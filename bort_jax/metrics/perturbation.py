@@ -2,14 +2,18 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from bort_jax.metrics import conventions as conv
-from bort_jax.metrics.checks import ApplyFn, undefined_if_not_finite
+from bort_jax.metrics.checks import (
+  ApplyFn,
+  check_choice,
+  undefined_if_not_finite,
+)
 from bort_jax.metrics.chunks import over_pairs, within_memory
 from bort_jax.metrics.plan import Plan, make_plan
 from bort_jax.metrics.ranking import pixel_ranks
@@ -32,6 +36,7 @@ class PerturbationCurve:
   score: str = dataclasses.field(metadata=_static)  # softmax, logit …
   baseline: str = dataclasses.field(metadata=_static)  # substrate, in words
   ties: conv.Ties = dataclasses.field(metadata=_static)
+  first: conv.First = dataclasses.field(metadata=_static)
 
   @property
   def published_auc(self) -> jax.Array:
@@ -57,11 +62,14 @@ def deletion(
   score: str | None = None,
   baseline: Baseline | None = None,
   ties: conv.Ties | None = None,
+  first: conv.First = 'largest',
   chunk: int | None = None,
 ) -> PerturbationCurve:
   """The score of a class while the pixels that a map ranks first are deleted.
 
-  A faithful map makes it fall fast: less area is better. Pixels go with all
+  A faithful map makes it fall fast: less area is better. With
+  ``first='smallest'`` the least important go first, as B-cos networks are
+  judged: the score should stay, and more area is better. Pixels go with all
   their channels. A convention sets what is not given:
 
   ============ =========== ======================= ====== ====================
@@ -100,6 +108,8 @@ def deletion(
       ``'mean'`` of each channel of a picture; ``'min'``, its least number.
     ties: which of equal pixels goes first, that of lowest or highest index,
       row by row. Of a constant map this is all that is judged.
+    first: which end of the ranking goes first, that of the ``'largest'`` or the
+      ``'smallest'`` numbers.
     chunk: pictures in one pass; by default N. Results do not depend on it.
 
   Returns:
@@ -132,10 +142,14 @@ def deletion(
     Petsiuk et al., `RISE: Randomized Input Sampling for Explanation of
     Black-box Models <https://arxiv.org/abs/1806.07421>`_, 2018; Samek et al.,
     `Evaluating the visualization of what a deep neural network has learned
-    <https://arxiv.org/abs/1509.06321>`_, 2015
+    <https://arxiv.org/abs/1509.06321>`_, 2015; Böhle et al., `B-cos Networks:
+    Alignment is All We Need for Interpretability
+    <https://arxiv.org/abs/2205.10268>`_, 2022
   """
+  check_choice('first', first, get_args(conv.First))
+  case = apply_fn, params, x, target, attribution
   options = steps, pixels_per_step, convention, score, baseline, ties, chunk
-  return _curve('deletion', apply_fn, params, x, target, attribution, *options)
+  return _curve('deletion', first, *case, *options)
 
 
 def insertion(
@@ -201,16 +215,19 @@ def insertion(
     Petsiuk et al., `RISE: Randomized Input Sampling for Explanation of
     Black-box Models <https://arxiv.org/abs/1806.07421>`_, 2018
   """
+  case = apply_fn, params, x, target, attribution
   options = steps, pixels_per_step, convention, score, baseline, ties, chunk
-  return _curve('insertion', apply_fn, params, x, target, attribution, *options)
+  return _curve('insertion', 'largest', *case, *options)
 
 
 def _curve(
-  direction, apply_fn, params, x, target, attribution, *options
+  direction, first, apply_fn, params, x, target, attribution, *options
 ) -> PerturbationCurve:
   plan, case = make_plan(
     direction, apply_fn, params, x, target, attribution, *options
   )
+  if first == 'smallest':
+    case = case._replace(maps=-case.maps)
   found = within_memory(
     _measured, apply_fn, plan, params, *case, chunk=plan.chunk
   )
@@ -223,6 +240,7 @@ def _curve(
     plan.score,
     plan.baseline,
     plan.ties,
+    first,
   )
 
 

@@ -22,7 +22,9 @@ from bort_jax.report.measures import (
   measure,
   measure_table,
 )
-from bort_jax.report.methods import Method, choose_methods
+from bort_jax.report.method import Method
+from bort_jax.report.methods import choose_methods
+from bort_jax.report.own import OWN, is_bcos
 from bort_jax.report.page import Content, render
 from bort_jax.report.pictures import PROTOCOL_MARGIN, read_pictures
 from bort_jax.report.run import run_drawings, run_table, settings_of, summary_of
@@ -63,7 +65,8 @@ def explain(
     output: where to write; by default ``report.html`` in the run's directory.
     checkpoint: the newest one, or that of the highest test accuracy.
     num_pictures: test pictures in the gallery, of all classes in turn.
-    methods: which ones, by the names of their functions; by default all.
+    methods: which ones, by the names of their functions; by default all. B-cos
+      networks have two more, their own: bcos and bcos_picture.
     data_dir: TFDS directory, if it is no longer where the run found it.
     tell: hears what is being done.
 
@@ -97,6 +100,8 @@ def explain(
     )
   tell('restoring the networks')
   run = restore_run(config, checkpoint)
+  if not methods and is_bcos(run.network, next(iter(run.weights.values()))):
+    chosen = [*OWN, *chosen]
   own = read_pictures(
     images,
     run.source.image_shape,
@@ -112,8 +117,11 @@ def explain(
 
 
 def _refuse_blank(paths: Sequence[pathlib.Path], pixels: np.ndarray) -> None:
-  spread = np.ptp(pixels.reshape(len(pixels), -1, pixels.shape[-1]), axis=1)
-  blank = [str(p) for p, s in zip(paths, spread, strict=True) if not s.any()]
+  blank = [
+    str(path)
+    for path, picture in zip(paths, pixels, strict=True)
+    if not np.ptp(picture, axis=(0, 1)).any()
+  ]
   if blank:
     raise RunError(
       f'There is nothing to see in {", ".join(blank)}: one colour alone, once'
@@ -148,6 +156,7 @@ def _content(
   }
   judged = to_unit_range(test.pixels[:_MEASURED])
   forgotten = fresh_parameters(run)
+  ranking = [method for method in methods if method.kind != 'colours']
   views, curves, measured, statements = {}, {}, {}, []
   for name, weights in run.weights.items():
     label = labels[name]
@@ -159,7 +168,7 @@ def _content(
     tell(f'{label}: metrics')
     target = jnp.argmax(subject.logits(weights, judged), axis=1)
     case = Case(subject, weights, forgotten, judged, target, lipschitz(certain))
-    measured[label] = measure(methods, case)
+    measured[label] = measure(ranking, case)
     curves[name] = curve_figures(methods, measured[label])
   names = gather.class_names(run.config, run.source.num_classes)
   return Content(
@@ -169,7 +178,7 @@ def _content(
     run_table(run),
     run_drawings(run.config),
     Gallery(pictures, labels, methods, names, views, curves),
-    measure_table(methods, measured, len(judged)),
+    measure_table(ranking, measured, len(judged)),
     statements,
   )
 

@@ -9,7 +9,7 @@ import numpy as np
 from bort_jax.plots.colors import Kind, map_colors
 from bort_jax.report import html
 from bort_jax.report.backwards import WAYS
-from bort_jax.report.methods import Method
+from bort_jax.report.method import Method
 from bort_jax.report.png import encode
 from bort_jax.report.shown import Shown
 

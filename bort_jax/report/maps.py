@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bort_jax.plots.colors import Kind, map_colors
-from bort_jax.report.methods import Method
+from bort_jax.plots.colors import map_colors
+from bort_jax.report.method import MapKind, Method
 from bort_jax.report.png import encode
 from bort_jax.report.shown import Shown, attempt
 from bort_jax.report.subject import Subject
@@ -77,20 +77,31 @@ def maps_of(
   return maps
 
 
-def shown_maps(maps: np.ndarray | str, kind: Kind) -> list[Shown]:
+def shown_maps(maps: np.ndarray | str, kind: MapKind) -> list[Shown]:
   """The maps of each picture, coloured.
 
   Args:
     maps: (k, N, H, W, C), or why there are none.
-    kind: whether they have signs.
+    kind: whether they have signs, or are in colours as they are.
 
   Returns:
     For each picture its maps, one for each class. A reason makes one for all.
   """
   if isinstance(maps, str):
     return [Shown(why=maps)]
-  colored = np.stack([map_colors(_thinned(one), kind) for one in maps], 1)
+  thin = [_thinned(one) for one in maps]
+  if kind == 'colours':
+    colored = np.stack([_on_white(one) for one in thin], 1)
+  else:
+    colored = np.stack([map_colors(one, kind) for one in thin], 1)
   return [Shown([encode(one) for one in picture]) for picture in colored]
+
+
+def _on_white(pictures: np.ndarray) -> np.ndarray:
+  """Pictures (..., 4) in 0 … 1 as they look on white paper, (..., 3) uint8."""
+  colours, opacity = pictures[..., :3], pictures[..., 3:]
+  seen = opacity * colours + (1 - opacity)
+  return np.round(255 * np.clip(seen, 0, 1)).astype(np.uint8)
 
 
 def _thinned(maps: np.ndarray) -> np.ndarray:

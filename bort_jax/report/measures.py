@@ -10,7 +10,7 @@ import numpy as np
 
 from bort_jax import metrics, plots
 from bort_jax.report.html import Table
-from bort_jax.report.methods import Method
+from bort_jax.report.method import Method
 from bort_jax.report.png import encode_figure
 from bort_jax.report.shown import Shown, attempt
 from bort_jax.report.subject import Logits, Subject
@@ -19,6 +19,7 @@ _STEPS = 32  # of deletion and insertion, at most
 _PIXELS = 4  # of a step, at least
 _SUBSETS = 50  # of pixels
 _MARK = '†'
+_NO_RANKING = 'A picture in colours ranks no pixels.'
 
 
 class Measured(NamedTuple):
@@ -229,7 +230,9 @@ def curve_figures(
   control = measured[metrics.CONTROL]
   assert isinstance(control, Measured)
   return {
-    method.name: _curves(method, measured[method.name], control)
+    method.name: _curves(
+      method, measured.get(method.name, _NO_RANKING), control
+    )
     for method in methods
   }
 

@@ -2,35 +2,21 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from bort_jax import attribution, inversion
 from bort_jax.attribution import AttributionError
-from bort_jax.plots.colors import Kind
-from bort_jax.report.subject import Subject
+from bort_jax.report.method import Method
+from bort_jax.report.own import OWN
 from bort_jax.train.errors import RunError
 
 _MASKS_PER_CELL = 20  # of RISE: 1280 for its grid of 8 × 8
 
 
-class Method(NamedTuple):
-  """One method and what a reader must know of it."""
-
-  name: str
-  label: str
-  kind: Kind
-  about: str
-  explain: Callable[[Subject, Any, jax.Array, jax.Array], jax.Array]
-  """subject, weights, x (N, H, W, C), target (N,) -> (N, H, W, C or 1)"""
-  in_turn: bool = False
-  """Whether it takes one class after another, where all at once are slower to
-  compile than to compute."""
-
-
 def choose_methods(names: tuple[str, ...]) -> list[Method]:
-  """Methods by their names; all if none are named.
+  """Methods by their names; all that explain any network if none are named.
 
   Raises:
     RunError: for a name that is not that of a method.
@@ -40,7 +26,7 @@ def choose_methods(names: tuple[str, ...]) -> list[Method]:
     >>> [method.label for method in choose_methods(('lrp', 'grad_cam'))]
     ['LRP-ε', 'Grad-CAM']
   """
-  known = {method.name: method for method in METHODS}
+  known = {method.name: method for method in (*METHODS, *OWN)}
   unknown = [name for name in names if name not in known]
   if unknown:
     raise RunError(

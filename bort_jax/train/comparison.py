@@ -121,7 +121,7 @@ def train(config: TrainConfig, listener: Listener | None = None) -> Comparison:
     name: make_optimizer(config, num_steps, constrained)
     for name, constrained in config.networks.items()
   }
-  evaluate = make_evaluate(network, source, parallel)
+  evaluate = make_evaluate(network, source, parallel, config.loss)
   findings = _findings(config, network, parallel)
   run_dir = open_run_dir(config)
   listener.started(Start(run_dir, tuple(optimizers), num_steps, findings))

@@ -8,6 +8,7 @@ from bort_jax.correction import Mode
 from bort_jax.train.adversarial import Adversarial
 from bort_jax.train.augment import Recipe
 from bort_jax.train.errors import RunError
+from bort_jax.train.losses import Loss
 from bort_jax.validation import check_momentum, check_number
 
 _COUNTS = (
@@ -90,11 +91,19 @@ class TrainConfig:
   """Weight decay, of the kernels only; decoupled but for sgd."""
   clip_norm: float | None = None
   """Largest global norm of the gradient."""
+  clip_adaptive: float | None = None
+  """Largest norm of each unit's gradient, as a share of the norm of its weights
+  (adaptive gradient clipping; B-cos networks on ImageNet are trained with
+  0.01)."""
   accumulate: int = 1
   """Batches whose gradients are averaged for one update."""
   ema: float | None = None
   """Decay of a running average of the parameters, with which the network is
   evaluated; None keeps none."""
+  loss: Loss = 'softmax'
+  """softmax: cross-entropy. bce: binary cross-entropy of each class, as B-cos
+  networks are trained with. bce_uniform_off: the same, with targets of at
+  least one over the number of classes."""
   label_smoothing: float = 0.0
   """Probability taken from the true class and spread over all."""
 
@@ -145,8 +154,10 @@ class TrainConfig:
       for name in ('learning_rate', 'weight_decay', 'gamma'):
         check_number(name, getattr(self, name))
       check_number('amplitude', self.amplitude, positive=True)
-      if self.clip_norm is not None:
-        check_number('clip_norm', self.clip_norm, positive=True)
+      for name in ('clip_norm', 'clip_adaptive'):
+        value = getattr(self, name)
+        if value is not None:
+          check_number(name, value, positive=True)
       check_momentum(self.momentum)
     except ValueError as error:
       raise RunError(str(error)) from None

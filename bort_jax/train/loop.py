@@ -17,6 +17,7 @@ from bort_jax.train.config import TrainConfig
 from bort_jax.train.divergence import check_losses, check_params
 from bort_jax.train.errors import PreemptedError, RunError
 from bort_jax.train.kernels import measure_kernels
+from bort_jax.train.losses import Loss
 from bort_jax.train.metrics import (
   Epoch,
   MetricsLog,
@@ -90,6 +91,7 @@ class Trainer:
       config.ema and config.ema ** (1 / config.accumulate),
       parallel.axis_name,
       config.adversarial,
+      config.loss,
     )
     self.start = partial(first_state, tx, config.ema is not None)
     self.step = parallel.step(partial(train_step, network, tx, options))
@@ -273,11 +275,14 @@ def evaluated(state: TrainState) -> tuple[Any, Any]:
 
 
 def make_evaluate(
-  network: Network, source: Source, parallel: Parallel
+  network: Network,
+  source: Source,
+  parallel: Parallel,
+  loss: Loss = 'softmax',
 ) -> Evaluate:
   """Mean loss and accuracy over the test pictures, each counted once."""
   count = parallel.evaluation(
-    partial(evaluation_step, network, parallel.axis_name)
+    partial(evaluation_step, network, parallel.axis_name, loss=loss)
   )
 
   def evaluate(params, stats):

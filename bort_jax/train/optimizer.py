@@ -74,6 +74,8 @@ def make_optimizer(
     raise RunError(str(error)) from None
   if config.clip_norm is not None:
     links.insert(0, optax.clip_by_global_norm(config.clip_norm))
+  if config.clip_adaptive is not None:
+    links.insert(0, optax.adaptive_grad_clip(config.clip_adaptive))
   if constrained and config.constraint == 'hard':
     links.append(keep_orthogonal(config.amplitude))
   tx = optax.chain(*links)

@@ -87,7 +87,7 @@ def restore_run(
   assert config.run_dir is not None
   parallel, source = make_parallel(config), make_source(config)
   network = network_of(config, source, parallel)
-  evaluate = make_evaluate(network, source, parallel)
+  evaluate = make_evaluate(network, source, parallel, config.loss)
   num_steps = config.num_epochs * source.steps_per_epoch
   steps, weights = {}, {}
   for name, constrained in config.networks.items():

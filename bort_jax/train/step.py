@@ -9,6 +9,7 @@ import optax
 from bort_jax.train.adversarial import Adversarial
 from bort_jax.train.augment import Recipe, augment_batch, mix_batch
 from bort_jax.train.consistent import paired, run_paired
+from bort_jax.train.losses import Loss, picture_losses
 from bort_jax.train.network import Network
 
 
@@ -45,6 +46,7 @@ class StepOptions(NamedTuple):
   ema: float | None = None  # largest decay of the running average
   axis_name: str | None = None  # of a pmap
   adversarial: Adversarial = Adversarial()
+  loss: Loss = 'softmax'
 
 
 def init_state(
@@ -131,7 +133,7 @@ def train_step(
       pairs, network, params, state.stats, images, draw
     )
     logits = logits.astype(jnp.float32)
-    loss = copies * optax.softmax_cross_entropy(logits, targets).mean()
+    loss = copies * picture_losses(options.loss, logits, targets).mean()
     return loss + inconsistency, (logits[::copies], stats)
 
   (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -174,11 +176,14 @@ def evaluation_step(
   images: jax.Array,
   labels: jax.Array,
   mask: jax.Array,
+  *,
+  loss: Loss = 'softmax',
 ) -> Counts:
   """Loss and correct classes, summed over the pictures in the mask."""
   logits = network.apply(params, stats, to_unit_range(images))
   logits = logits.astype(jnp.float32)
-  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  targets = jax.nn.one_hot(labels, logits.shape[-1])
+  losses = picture_losses(loss, logits, targets)
   correct = (jnp.argmax(logits, -1) == labels) & mask
   counts = Counts(
     jnp.sum(jnp.where(mask, losses, 0)), correct.sum(), mask.sum()

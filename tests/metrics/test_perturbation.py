@@ -266,6 +266,33 @@ def test_a_map_that_is_not_finite_is_undefined_alone():
     assert np.isnan(found.auc).tolist() == [False, True, False]
 
 
+def test_the_least_important_may_go_first():
+  weights = jnp.array([[4.0], [-2.0], [1.0], [1.0]])
+  x = jnp.ones((1, 2, 2, 1))
+  maps = weights.reshape(1, 2, 2)
+  curve = metrics.deletion(
+    h.linear,
+    weights,
+    x,
+    jnp.array([0]),
+    maps,
+    steps=4,
+    score='logit',
+    first='smallest',
+  )
+  np.testing.assert_allclose(curve.scores, [[4.0, 6.0, 5.0, 4.0, 0.0]])
+  assert curve.first == 'smallest'
+  with pytest.raises(metrics.MetricError, match='first must be one of'):
+    metrics.deletion(
+      h.linear,
+      weights,
+      x,
+      jnp.array([0]),
+      maps,
+      first='least',  # pyright: ignore[reportArgumentType]
+    )
+
+
 def test_a_constant_map_goes_by_the_tie_rule():
   x = jnp.arange(1.0, 5).reshape(1, 2, 2, 1)
   case = h.linear, jnp.ones((4, 1)), x, jnp.array([0]), jnp.ones((1, 2, 2))

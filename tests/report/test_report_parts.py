@@ -17,7 +17,8 @@ from bort_jax.report.backwards import WAYS, reconstructions
 from bort_jax.report.gather import spread
 from bort_jax.report.maps import classes_shown, maps_of, shown_maps
 from bort_jax.report.measures import Case, measure, measure_table
-from bort_jax.report.methods import Method, choose_methods
+from bort_jax.report.method import Method
+from bort_jax.report.methods import choose_methods
 from bort_jax.report.png import encode
 from bort_jax.report.run import settings_of
 from bort_jax.report.subject import make_subject

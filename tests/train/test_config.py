@@ -24,6 +24,7 @@ from bort_jax.train.errors import RunError
     ('warmup', 1.5),
     ('ema', 1.0),
     ('clip_norm', 0.0),
+    ('clip_adaptive', 0.0),
     ('accumulate', 0),
     ('label_smoothing', -0.1),
     ('num_workers', -1),
@@ -42,6 +43,7 @@ def test_refuses_and_names(name, value):
     ('schedule', 'linear'),
     ('optimizer', 'adam'),
     ('mode', 'l3'),
+    ('loss', 'hinge'),
   ],
 )
 def test_refuses_choices_that_are_none(name, value):

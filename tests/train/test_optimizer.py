@@ -87,9 +87,11 @@ def test_accumulated_batches_are_one_large_batch():
     np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
 
 
-def test_clipping_spares_the_constraint():
-  options = {'optimizer': 'sgd', 'gamma': 1.0, 'warmup': 0.0, 'momentum': 0.0}
-  clipped = TrainConfig(**options, clip_norm=1e-6)
+@pytest.mark.parametrize('clip', ['clip_norm', 'clip_adaptive'])
+def test_clipping_spares_the_constraint(clip):
+  options: Any = {'optimizer': 'sgd', 'gamma': 1.0, 'warmup': 0, 'momentum': 0}
+  limit: Any = {clip: 1e-6}
+  clipped = TrainConfig(**options, **limit)
   huge = jax.tree.map(lambda p: 1e6 * jnp.ones_like(p), PARAMS)
   none = jax.tree.map(jnp.zeros_like, PARAMS)
   tx = make_optimizer(clipped, 10, True)
@@ -99,6 +101,26 @@ def test_clipping_spares_the_constraint():
   free = make_optimizer(TrainConfig(**options), 10, True)
   expected, _ = free.update(none, free.init(PARAMS), PARAMS)
   np.testing.assert_allclose(got['kernel'], expected['kernel'], atol=1e-8)
+
+
+def test_units_are_clipped_by_the_norm_of_their_weights():
+  config = TrainConfig(
+    optimizer='sgd',
+    learning_rate=1.0,
+    warmup=0.0,
+    momentum=0.0,
+    weight_decay=0.0,
+    clip_adaptive=0.5,
+  )
+  params = {'kernel': jnp.array([[3.0, 0.0], [4.0, 1.0]])}
+  grads = {'kernel': jnp.array([[60.0, 0.3], [80.0, 0.0]])}
+  tx = make_optimizer(config, 10, False)
+  got: Any
+  got, _ = tx.update(grads, tx.init(params), params)
+  # The first unit's weights have norm 5, the second's 1.
+  np.testing.assert_allclose(
+    got['kernel'], [[-1.5, -0.3], [-2.0, 0.0]], rtol=1e-6
+  )
 
 
 def test_the_schedule_warms_up_and_falls():

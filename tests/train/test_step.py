@@ -67,6 +67,36 @@ def test_step_follows_the_gradient_of_the_cross_entropy(smoothing):
   assert int(new.step) == 1
 
 
+@pytest.mark.parametrize(
+  ('loss', 'off'), [('bce', 0.0), ('bce_uniform_off', 1 / 3)]
+)
+def test_step_follows_the_gradient_of_binary_cross_entropy(loss, off):
+  images, labels = batch(jax.random.key(1))
+  state = init_state(NETWORK, optax.sgd(0.5))
+  kernel = kernel_of(state)
+  new, metrics = train_step(
+    NETWORK, optax.sgd(0.5), StepOptions(loss=loss), state, images, labels, KEY
+  )
+  x = np.asarray(images, np.float64).reshape(6, 4) / 255
+  p = 1 / (1 + np.exp(-x @ kernel))
+  targets = np.maximum(np.eye(3)[labels], off)
+  grad = x.T @ (p - targets) / 18
+  np.testing.assert_allclose(kernel_of(new), kernel - 0.5 * grad, atol=1e-6)
+  losses = -targets * np.log(p) - (1 - targets) * np.log(1 - p)
+  np.testing.assert_allclose(metrics.loss, losses.mean(), rtol=1e-5)
+  counts = evaluation_step(
+    NETWORK,
+    None,
+    state.params,
+    state.stats,
+    images,
+    labels,
+    jnp.arange(6) < 2,
+    loss=loss,
+  )
+  np.testing.assert_allclose(counts.loss, losses[:2].mean(1).sum(), rtol=1e-5)
+
+
 def test_compiles_once_and_keeps_the_host_out():
   tx = bort_adamw(1e-3, 1.0)
   options = StepOptions(Recipe(pad_crop=1, mixup=0.2), ema=0.9)

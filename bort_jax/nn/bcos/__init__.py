@@ -37,13 +37,13 @@ from bort_jax.nn.bcos.inception import BcosInceptionV3 as BcosInceptionV3
 from bort_jax.nn.bcos.layers import BcosSettings as BcosSettings
 from bort_jax.nn.bcos.logit_layer import LogitLayer as LogitLayer
 from bort_jax.nn.bcos.losses import uniform_off_bce as uniform_off_bce
+from bort_jax.nn.bcos.names import dynamic as dynamic
 from bort_jax.nn.bcos.norm import Norm as Norm
 from bort_jax.nn.bcos.picture import explanation_picture as explanation_picture
 from bort_jax.nn.bcos.resnet import BcosCifarResNet as BcosCifarResNet
 from bort_jax.nn.bcos.resnet import BcosResidualNetwork as BcosResidualNetwork
 from bort_jax.nn.bcos.resnet import BcosResNet as BcosResNet
 from bort_jax.nn.bcos.streams import TwoStreams as TwoStreams
-from bort_jax.nn.bcos.streams import dynamic as dynamic
 from bort_jax.nn.bcos.streams import two_streams as two_streams
 from bort_jax.nn.bcos.transform import published_scale as published_scale
 from bort_jax.nn.bcos.vgg import BcosVGG11 as BcosVGG11

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bort_jax.nn.bcos.streams import dynamic
+from bort_jax.nn.bcos.names import dynamic
 from bort_jax.nn.bcos.transform import wide
 
 

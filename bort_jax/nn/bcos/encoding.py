@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bort_jax.nn.bcos.streams import encoded
+from bort_jax.nn.bcos.names import encoded
 
 
 def add_inverse(x: jax.Array, total: float = 1.0) -> jax.Array:

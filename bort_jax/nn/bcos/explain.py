@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import ArrayLike
 
 from bort_jax import loops
 from bort_jax.nn.bcos.streams import TwoStreams, two_streams
 from bort_jax.nn.bcos.transform import wide
-from bort_jax.validation import is_known
+from bort_jax.validation import checked_classes, nan_where_missing
 
 
 class Explanation(NamedTuple):
@@ -50,7 +50,7 @@ def explain(
   apply_fn: Callable[[Any, jax.Array], Any],
   params: Any,
   x: jax.Array,
-  target: jax.Array,
+  target: ArrayLike,
   *,
   output: str = 'logits',
 ) -> Explanation:
@@ -67,15 +67,16 @@ def explain(
       them. In evaluation mode, unless batch statistics are meant.
     params: its parameters.
     x: pictures (N, H, W, C), floats, coded by :func:`add_inverse` or not.
-    target: (N,) int classes.
+    target: (N,) int classes, or one for all.
     output: name of the logits where apply_fn returns a mapping.
 
   Returns:
-    The explanation.
+    The explanation; NaN for a class that does not exist, where that is not
+    known beforehand.
 
   Raises:
-    TypeError: if x is not of floats or target not of integers.
-    ValueError: if shapes do not fit, or a class does not exist.
+    TypeError: if x is not of floats.
+    ValueError: if shapes do not fit, or target is no class for each picture.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -101,9 +102,8 @@ def explain(
     Interpretability <https://arxiv.org/abs/2205.10268>`_, 2022, section 3.2
   """
   _check_x(x)
-  target = jnp.asarray(target)
-  logits = _apply.eval_shape(apply_fn, output, params, x)
-  _check_target(target, *logits.shape)
+  count, classes = _apply.eval_shape(apply_fn, output, params, x).shape
+  target = checked_classes('target', target, count, classes, ValueError)
   return _explain(apply_fn, output, params, x, target)
 
 
@@ -175,8 +175,10 @@ def _explain(apply_fn, output, params, x, target) -> Explanation:
   logits, pull = jax.vjp(linear, streams.encoded)
   (weights,) = pull(jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype))
   constants = linear(jnp.zeros_like(streams.encoded))
+  defined = lambda a: nan_where_missing(a, target, logits.shape[1])
   pick = lambda a: jnp.take_along_axis(a, target[:, None], axis=1)[:, 0]
-  return _sums(streams, weights, pick(logits), pick(constants))
+  logit, constant = defined(pick(logits)), defined(pick(constants))
+  return _sums(streams, defined(weights), logit, constant)
 
 
 def _streams(
@@ -227,20 +229,3 @@ def _check_x(x: jax.Array) -> None:
     raise TypeError(
       f'x must be of floats, got {x.dtype}: scale pictures to 0 … 1.'
     )
-
-
-def _check_target(target: jax.Array, count: int, classes: int) -> None:
-  if not jnp.issubdtype(target.dtype, jnp.integer):
-    raise TypeError(f'target must be of integers, got {target.dtype}.')
-  if target.shape != (count,):
-    raise ValueError(
-      f'target must be one class for each of {count} pictures, got shape'
-      f' {target.shape}.'
-    )
-  if is_known(target) and count:
-    asked = np.asarray(target)
-    low, high = asked.min(), asked.max()
-    if low < 0 or high >= classes:
-      raise ValueError(
-        f'target must be in 0 … {classes - 1}, got {low} … {high}.'
-      )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bort_jax.nn.bcos.streams import logit_bias
+from bort_jax.nn.bcos.names import logit_bias
 
 
 class LogitLayer(nnx.Module):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bort_jax.nn.bcos.streams import dynamic
+from bort_jax.nn.bcos.names import dynamic
 
 # Added to |cos| before a power other than 1 or 2, as published: its slope at
 # zero would be infinite.

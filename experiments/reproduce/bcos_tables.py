@@ -1,0 +1,233 @@
+"""Tables and the figure of judged B-cos networks."""
+
+import csv
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from bcos_measures import OWN, RANDOM
+from matplotlib.figure import Figure
+
+# Nine layers, MaxOut 2, 100 epochs on CIFAR-10: accuracy in %, and the median
+# of 3×3 grids, read off a plot.
+PUBLISHED = {
+  1.0: (93.5, 0.18),
+  1.25: (93.8, 0.34),
+  1.5: (93.7, 0.72),
+  1.75: (93.7, 0.94),
+  2.0: (93.2, 0.97),
+}
+_TRAINING = {'none': 'plain', 'soft': 'Bort'}
+
+
+def write(folder: pathlib.Path, arms: Mapping[str, Any]) -> None:
+  """Writes table.md, table.csv and figure.png.
+
+  Args:
+    folder: where.
+    arms: what is known of each network.
+  """
+  groups = grouped(arms)
+  text = '\n\n'.join(
+    [
+      networks_table(groups),
+      methods_table(groups),
+      _words(arms),
+    ]
+  )
+  (folder / 'table.md').write_text(text + '\n')
+  with (folder / 'table.csv').open('w', newline='') as file:
+    rows = [_flat(arm) for arm in arms.values()]
+    names = sorted({name for row in rows for name in row})
+    writer = csv.DictWriter(file, names)
+    writer.writeheader()
+    writer.writerows(rows)
+  figure(groups).savefig(folder / 'figure.png', dpi=90)
+  print(text)
+
+
+def grouped(arms: Mapping[str, Any]) -> dict[tuple[float, str], list[Any]]:
+  """Networks that differ in their seeds alone, by B and training."""
+  groups: dict[tuple[float, str], list[Any]] = {}
+  for arm in arms.values():
+    exponent = float(arm['facts']['options'][0].partition('=')[2])
+    key = exponent, _TRAINING[arm['facts']['constraint']]
+    groups.setdefault(key, []).append(arm)
+  return dict(
+    sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] != 'plain'))
+  )
+
+
+def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
+  """A row for each B and training."""
+  first = next(iter(groups.values()))[0]
+  back = [name for name in first if name.startswith('back from')]
+  published = any(
+    a['facts']['data'] == 'cifar10' for g in groups.values() for a in g
+  )
+  heads = [
+    'B',
+    'training',
+    'seeds',
+    'accuracy',
+    'localisation 2×2',
+    '3×3',
+    *(['published accuracy', 'published 3×3'] if published else []),
+    'orthogonality error',
+    'mean abs. cos',
+    'of the best unit',
+    *(f'error {layer}' for layer in back),
+  ]
+  rows = []
+  for (exponent, training), group in groups.items():
+    rows.append(
+      [
+        f'{exponent:g}',
+        training,
+        str(len(group)),
+        _cell([100 * arm['accuracy'] for arm in group], '.1f', ' %'),
+        *(_cell(_scores(group, grid, OWN), '.2f') for grid in ('2', '3')),
+        *(_published(exponent, training) if published else []),
+        _cell([arm['orthogonality error'] for arm in group], '.2g'),
+        *(
+          _cell([a['alignment'][k] for a in group], '.3f')
+          for k in ('all', 'best')
+        ),
+        *(_back(group, layer) for layer in back),
+      ]
+    )
+  return _table(heads, rows)
+
+
+def _published(exponent: float, training: str) -> list[str]:
+  if training != 'plain' or exponent not in PUBLISHED:
+    return ['–', '–']
+  accuracy, localisation = PUBLISHED[exponent]
+  return [f'{accuracy} %', f'{localisation:.2f}']
+
+
+def methods_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
+  """A row for each network and method."""
+  rows = []
+  for (exponent, training), group in groups.items():
+    for name, judged in group[0]['perturbation'].items():
+      if 'why' in judged:
+        cells = ['–'] * 4
+      else:
+        curves = [arm['perturbation'][name] for arm in group]
+        cells = [
+          *(_cell(_scores(group, grid, name), '.2f') for grid in ('2', '3')),
+          *(
+            _cell([c[order]['mean'] for c in curves], '.2f')
+            for order in ('least first', 'most first')
+          ),
+        ]
+      rows.append([f'{exponent:g}', training, name, *cells])
+  heads = (
+    'B',
+    'training',
+    'explanation',
+    '2×2',
+    '3×3',
+    'least first ↑',
+    'most first ↓',
+  )
+  return _table(heads, rows)
+
+
+def figure(groups: Mapping[tuple[float, str], list[Any]]) -> Figure:
+  """Localisation over accuracy, by B."""
+  found = Figure(figsize=(5.5, 4), layout='constrained')
+  panel = found.subplots()
+  for training, marker in (('plain', 'o'), ('Bort', 's')):
+    points = [
+      (
+        np.mean([100 * arm['accuracy'] for arm in group]),
+        np.mean(_scores(group, '3', OWN) or np.nan),
+        exponent,
+      )
+      for (exponent, name), group in groups.items()
+      if name == training
+    ]
+    if not points:
+      continue
+    accuracy, localisation, exponents = zip(*points, strict=True)
+    panel.plot(accuracy, localisation, marker + '-', label=f'B-cos, {training}')
+    for x, y, b in zip(accuracy, localisation, exponents, strict=True):
+      panel.annotate(f'B = {b:g} ', (x, y), fontsize=8, ha='right')
+  random = [s for g in groups.values() for s in _scores(g, '3', RANDOM)]
+  if random:
+    panel.axhline(
+      float(np.mean(random)), color='grey', ls=':', label='random maps'
+    )
+  panel.set(xlabel='test accuracy, %', ylabel='grid pointing, 3×3', ylim=(0, 1))
+  panel.legend(frameon=False)
+  return found
+
+
+def _scores(group: list[Any], grid: str, method: str) -> list[float]:
+  """The mean of each seed that has one."""
+  judged = [arm[f'localisation {grid}'].get(method, {}) for arm in group]
+  return [one['mean'] for one in judged if one.get('mean') is not None]
+
+
+def _back(group: list[Any], layer: str) -> str:
+  errors = [arm[layer]['raw']['mean'] for arm in group if 'raw' in arm[layer]]
+  return _cell(errors, '.2g') if errors else 'refused'
+
+
+def _cell(values: list[float], spec: str, unit: str = '') -> str:
+  """The mean, and the standard deviation over seeds."""
+  if not values:
+    return '–'
+  text = format(np.mean(values), spec)
+  if len(values) > 1:
+    text += f' ± {format(np.std(values, ddof=1), spec)}'
+  return text + unit
+
+
+def _table(heads, rows) -> str:
+  lines = [heads, ['---'] * len(heads), *rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _flat(arm: Any, prefix: str = '') -> dict[str, Any]:
+  """A network's numbers, each under the path to it."""
+  flat = {}
+  for name, value in arm.items():
+    path = f'{prefix}{name}'
+    flat |= (
+      _flat(value, f'{path}/') if isinstance(value, dict) else {path: value}
+    )
+  return flat
+
+
+def _words(arms: Mapping[str, Any]) -> str:
+  facts = next(iter(arms.values()))['facts']
+  scope = facts['scope']
+  confidence = scope['confidence']
+  sure = f' and surely (sigmoid > {confidence})' if confidence else ''
+  counts = {
+    f'{grid}×{grid}': arm[f'localisation {grid}'][OWN]['count']
+    for grid in (2, 3)
+    for arm in arms.values()
+    if OWN in arm[f'localisation {grid}']
+  }
+  mosaics = ' and '.join(f'{n} scores of {grid}' for grid, n in counts.items())
+  return (
+    f'{facts["data"]} ({facts["train_split"]}), {facts["model"]} with'
+    f' {", ".join(facts["options"][1:])}, {facts["epochs"]} epochs. Means; ± is'
+    ' the standard deviation over seeds. Localisation: the grid pointing game'
+    f' of pictures predicted right{sure}, by chance 0.25 and 0.11;'
+    f' {mosaics} for B-cos, of {scope["posthoc_mosaics"]} mosaics for other'
+    f' explanations; integrated gradients of {scope["steps"]} steps. Least and'
+    ' most first: area under the probability of the class while pixels of the'
+    f' coded picture go to zero, {scope["perturbed"]} pictures. Error back:'
+    ' relative, of pictures run to a layer and back'
+    f' ({scope["inverted"]} pictures); 1 is a black picture. jax'
+    f' {jax.__version__} on {jax.devices()[0].device_kind}'
+    f' ({os.cpu_count()} cores).'
+  )
