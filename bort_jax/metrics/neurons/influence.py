@@ -88,6 +88,12 @@ def _logits(apply_fn, layer, output, params, x) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _influence(setting, params, x, target) -> jax.Array:
+  # a difference of logits: TF32 would leave little of a small one
+  with jax.default_matmul_precision('highest'):
+    return _differences(setting, params, x, target)
+
+
+def _differences(setting, params, x, target) -> jax.Array:
   apply_fn, layer, output, score, chunk = setting
   codes = until(apply_fn, layer)(params, x)
   n, units = len(x), codes.shape[-1]
