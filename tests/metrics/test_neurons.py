@@ -299,6 +299,13 @@ def test_influence_is_what_the_logit_loses():
       np.testing.assert_allclose(
         found[:, unit], lost[jnp.arange(3), target], atol=1e-5
       )
+  some = neurons.influence(
+    outputs, PARAMS, x, target, layer='code', units=[5, 0]
+  )
+  np.testing.assert_allclose(some, found[:, [5, 0]], rtol=1e-6)
+  for units in ([8], [-1], [0.5], []):
+    with pytest.raises(MetricError, match='units must be a list of numbers 0'):
+      neurons.influence(outputs, PARAMS, x, target, layer='code', units=units)
   shares = neurons.influence(
     outputs, PARAMS, x, target, layer='code', score='softmax'
   )
