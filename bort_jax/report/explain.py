@@ -38,6 +38,7 @@ from bort_jax.train.report import Restored, restore_run
 from bort_jax.train.run_dir import read_config
 from bort_jax.train.step import to_unit_range
 
+REPORT = 'report.html'  # its name in the directory of a run
 _MEASURED = 24  # test pictures
 _BACKGROUND = 64
 _CERTIFIED = 10
@@ -91,7 +92,7 @@ def explain(
   if data_dir is not None:
     config = dataclasses.replace(config, data_dir=data_dir)
   chosen = choose_methods(tuple(methods))
-  output = output or run_dir / 'report.html'
+  output = output or run_dir / REPORT
   check_place(output)
   if num_pictures < 0 or num_pictures + len(images) == 0:
     raise RunError(
@@ -110,10 +111,16 @@ def explain(
   )
   _refuse_blank(images, own)
   content = _content(run, chosen, _Own(images, own), num_pictures, tell)
-  if (output.parent / UNITS_PAGE).exists():
+  if has_units(run_dir, output):
     content = content._replace(units=UNITS_PAGE)
   write_whole(output, render(content))
   return output
+
+
+def has_units(run_dir: pathlib.Path, output: pathlib.Path) -> bool:
+  """Whether there is a page of this run's units, beside its report."""
+  beside = output.parent.resolve() == run_dir.resolve()
+  return beside and (run_dir / UNITS_PAGE).exists()
 
 
 def _refuse_blank(paths: Sequence[pathlib.Path], pixels: np.ndarray) -> None:

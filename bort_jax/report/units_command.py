@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bort_jax.metrics import MetricError
 from bort_jax.report.attacked import AttackKind
+from bort_jax.report.explain import REPORT
 from bort_jax.report.units import Asked, survey_run
 from bort_jax.train.errors import RunError
 
@@ -15,7 +16,7 @@ from bort_jax.train.errors import RunError
 def neurons_command(
   run_dir: tyro.conf.Positional[pathlib.Path],
   attack: AttackKind = 'pgd',
-  epsilon: float = 0.1,
+  epsilon: float | None = None,
   pictures: int = 1000,
   count: int = 9,
   units: int = 12,
@@ -35,7 +36,8 @@ def neurons_command(
     run_dir: the run's directory.
     attack: how adversarial pictures are made; ensemble is one attack on all
       networks of the run, towards the least likely class, and slow.
-    epsilon: greatest change of a pixel of 0 … 1, of pgd and fgsm.
+    epsilon: greatest change of a pixel of 0 … 1, of pgd and fgsm; by default
+      that which the run was trained with, or 0.1.
     pictures: test pictures that are looked through.
     count: top pictures of each unit.
     units: of each layer that are shown.
@@ -62,4 +64,7 @@ def neurons_command(
   except MetricError as error:
     raise RunError(str(error)) from error
   # a path is no markup, and is copied in one piece
-  console.print(f'The page is in {path}.', markup=False, soft_wrap=True)
+  text = f'The page is in {path}.'
+  if output is None and (run_dir / REPORT).exists():
+    text += f' Its link in {REPORT} comes with bort-jax explain {run_dir}.'
+  console.print(text, markup=False, soft_wrap=True)

@@ -59,6 +59,11 @@ class Adversarial:
     """Whether there are adversarial pictures at all."""
     return self.attack != 'none'
 
+  @property
+  def compares_layers(self) -> bool:
+    """Whether the consistent loss counts."""
+    return self.is_on and self.beta > 0
+
 
 def check_epsilon(epsilon: float) -> None:
   """Refuses a change of pixels that is none, or more than their range."""

@@ -99,8 +99,10 @@ def run_paired(
   """Runs a network on pairs, in one pass.
 
   Both of a pair are normalized by the same batch statistics, those of real and
-  adversarial pictures together, so that what their layers differ by is theirs;
-  running statistics are those of both too. Dropout is drawn for each by itself.
+  adversarial pictures together, and one dropout and stochastic depth is drawn
+  for both, so that what their layers differ by is theirs; running statistics
+  are those of both too. Where β is 0 no layers are needed, and dropout is drawn
+  for each picture by itself.
 
   Args:
     options: see :func:`paired`.
@@ -112,11 +114,11 @@ def run_paired(
 
   Returns:
     Logits, the new statistics, and β times the consistent loss (): 0 without an
-    attack.
+    attack, and where β is 0.
   """
-  if not options.is_on:
+  if not options.compares_layers:
     return *network.train(params, stats, images, key), jnp.float32(0)
-  outputs, stats = network.train_named(params, stats, images, key)
+  outputs, stats = network.train_pairs(params, stats, images, key)
   names = options.consistent_layers or consistent_by_default(outputs)
   loss = jnp.mean(jnp.stack([_distance(outputs[name]) for name in names]))
   return outputs[_LOGITS], stats, options.beta * loss
@@ -142,22 +144,24 @@ def check_layers(
   Raises:
     RunError: if there is no such layer, or the network names none.
   """
-  if not options.is_on:
+  if not options.compares_layers:
     return
   x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
 
   def named(x):
     model: Any = network.merge(*network.init())
+    if not hasattr(model, 'intermediates'):
+      return {}
     return model.intermediates(x)
 
-  try:
-    outputs = jax.eval_shape(named, x)
-  except AttributeError:
-    raise RunError(
-      'The consistent loss compares layers by their names, but this network has'
-      ' no method intermediates. Choose another --model, or --attack none.'
-    ) from None
+  outputs = jax.eval_shape(named, x)
   names = consistent_by_default(outputs)
+  if not outputs or not (names or options.consistent_layers):
+    raise RunError(
+      'The consistent loss compares layers by their names, but this network'
+      ' names none but its logits. Choose another --model, or set --beta 0 to'
+      ' train on adversarial pictures without it.'
+    )
   for layer in options.consistent_layers:
     if layer not in outputs:
       near = difflib.get_close_matches(layer, names, n=1)

@@ -88,7 +88,7 @@ class Trainer:
     options = StepOptions(
       config.augment,
       config.label_smoothing,
-      config.ema and config.ema ** (1 / config.accumulate),
+      None if config.ema is None else config.ema ** (1 / config.accumulate),
       parallel.axis_name,
       config.adversarial,
       config.loss,

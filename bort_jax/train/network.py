@@ -27,7 +27,8 @@ class Network(NamedTuple):
   train: Callable[..., Any]  # params, stats, x, key -> logits, stats
   apply: Callable[..., jax.Array]  # params, stats, x -> logits
   merge: Callable[..., nnx.Module]  # params, stats -> the module, evaluating
-  train_named: Callable[..., Any]  # as train, with all named outputs for logits
+  train_pairs: Callable[..., Any]  # as train, of pairs that are neighbours in
+  # the batch and draw one dropout, with all named outputs for logits
 
 
 def make_network(make_model: Callable[[], nnx.Module]) -> Network:
@@ -57,21 +58,24 @@ def make_network(make_model: Callable[[], nnx.Module]) -> Network:
   training, randomness, _, _ = nnx.split(model, nnx.RngState, nnx.Param, ...)
   model.eval()
   evaluating, _, _, _ = nnx.split(model, nnx.RngState, nnx.Param, ...)
+  model.train()
+  _drop_in_pairs(model)
+  pairing, _, _, _ = nnx.split(model, nnx.RngState, nnx.Param, ...)
 
   def init():
     _, _, params, stats = nnx.split(make_model(), nnx.RngState, nnx.Param, ...)
     return params, stats
 
-  def run(call, params, stats, x, key):
+  def run(graph, call, params, stats, x, key):
     drawn = _seeded(randomness, key)
     # copy: the module is changed inside a function that is differentiated
-    module = nnx.merge(training, drawn, params, stats, copy=True)
+    module = nnx.merge(graph, drawn, params, stats, copy=True)
     out = call(module, x)
     _, _, _, stats = nnx.split(module, nnx.RngState, nnx.Param, ...)
     return out, stats
 
-  train = functools.partial(run, _call)
-  train_named = functools.partial(run, _call_named)
+  train = functools.partial(run, training, _call)
+  train_pairs = functools.partial(run, pairing, _call_named)
 
   def merge(params, stats):
     drawn = _seeded(randomness, jax.random.key(0))  # not used, but must be
@@ -80,7 +84,7 @@ def make_network(make_model: Callable[[], nnx.Module]) -> Network:
   def apply(params, stats, x):
     return _call(merge(params, stats), x)
 
-  return Network(jax.jit(init), train, apply, merge, train_named)
+  return Network(jax.jit(init), train, apply, merge, train_pairs)
 
 
 def make_model(
@@ -178,6 +182,22 @@ def _call(module: nnx.Module, x: jax.Array) -> jax.Array:
 
 def _call_named(module: nnx.Module, x: jax.Array) -> dict[str, jax.Array]:
   return module.intermediates(x)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _PairedDropout(nnx.Dropout):
+  """Drops the same of both in each pair of neighbours."""
+
+  def __call__(self, inputs, *args, **kwargs):
+    """As Dropout, of pairs (2N, ...)."""
+    kept = super().__call__(jnp.ones_like(inputs[::2]), *args, **kwargs)
+    return inputs * jnp.repeat(kept, 2, axis=0)
+
+
+def _drop_in_pairs(model: nnx.Module) -> None:
+  for _, module in nnx.iter_modules(model):
+    if type(module) is nnx.Dropout:
+      # past the module's own bookkeeping, which would count it as an attribute
+      object.__setattr__(module, '__class__', _PairedDropout)
 
 
 def _seeded(randomness: Any, key: jax.Array) -> Any:

@@ -9,6 +9,7 @@ command can be stopped and repeated. From the project's root:
     python experiments/reproduce/neurons.py --data-dir DIR
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,15 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from neurons_case import BETAS, CONTROL, LAYERS, SETS, config_of
+from neurons_case import BETAS, CONTROL, LAYERS, SETS, VERSION, config_of
 from neurons_tables import write_tables
 
 from bort_jax import attacks
 from bort_jax.metrics import neurons
 from bort_jax.report.gather import first_test_pictures
 from bort_jax.report.subject import Logits, Outputs
-from bort_jax.train import train
+from bort_jax.train import TrainConfig, train
 from bort_jax.train.report import Restored, restore_run
+from bort_jax.train.run_dir import read_config
 from bort_jax.train.step import to_unit_range
 
 _BATCH = 250
@@ -57,27 +59,65 @@ def main(
     data_dir: TFDS directory; by default $TFDS_DATA_DIR.
   """
   options = {'pictures': pictures, 'count': count, 'pgd_steps': pgd_steps}
+  done = (runs, options, data_dir)
   losses = [loss for loss in BETAS if control or loss != CONTROL]
   rows = []
   for name in data:
     for seed in range(seeds):
       for loss in losses:
-        config = config_of(runs, name, seed, loss, data_dir)
-        assert config.run_dir is not None
-        if not (config.run_dir / 'results.json').exists():
-          train(config)
-        path = config.run_dir / 'neurons.json'
-        kept = json.loads(path.read_text()) if path.exists() else {}
-        if kept.get('options') != options:
-          kept = {'options': options, 'rows': measured_run(config, options)}
-          path.write_text(json.dumps(kept))
+        found = rows_of_run(name, seed, loss, *done)
         setting = {'data': name, 'seed': seed, 'loss': loss}
-        rows += [{**setting, **row} for row in kept['rows']]
-        print(*(one_line({**setting, **row}) for row in kept['rows']), sep='\n')
+        rows += [{**setting, **row} for row in found]
+        print(*(one_line({**setting, **row}) for row in found), sep='\n')
   folder = pathlib.Path(__file__).parent / 'neurons'
   folder.mkdir(exist_ok=True)
   device = f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores'
   write_tables(folder, rows, {**options, 'seeds': seeds}, device)
+
+
+def rows_of_run(
+  name: str,
+  seed: int,
+  loss: str,
+  runs: pathlib.Path,
+  options: Mapping[str, int],
+  data_dir: pathlib.Path | None,
+) -> list[dict[str, Any]]:
+  """What is measured of a run, done or found done with the same settings."""
+  config = config_of(runs, name, seed, loss, data_dir)
+  assert config.run_dir is not None
+  if (config.run_dir / 'results.json').exists():
+    refuse_another(read_config(config.run_dir), config)
+  else:
+    train(config)
+  path = config.run_dir / 'neurons.json'
+  kept = json.loads(path.read_text()) if path.exists() else {}
+  asked = {
+    **options,
+    'set': list(SETS[name]),
+    'beta': BETAS[loss],
+    'layers': list(LAYERS),
+    'version': VERSION,
+  }
+  if kept.get('options') != asked:
+    kept = {'options': asked, 'rows': measured_run(config, options)}
+    path.write_text(json.dumps(kept))
+  return kept['rows']
+
+
+def refuse_another(found: TrainConfig, config: TrainConfig) -> None:
+  """Ends if a run that is there was made with other settings."""
+  places = {'run_dir': None, 'data_dir': None, 'resume': False}
+  one, other = (
+    dataclasses.asdict(dataclasses.replace(c, **places))
+    for c in (found, config)
+  )
+  apart = [name for name in one if one[name] != other[name]]
+  if apart:
+    raise SystemExit(
+      f'{found.run_dir} was made with another {", ".join(apart)}. Remove it, or'
+      ' give another --runs.'
+    )
 
 
 def measured_run(config, options: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -103,7 +143,7 @@ def measured(
     for rows in batches
   ]
   pgd = [
-    pgd_by_steps(logits, weights, x[rows], labels[rows], epsilon, steps)
+    attacks.pgd(logits, weights, x[rows], labels[rows], epsilon, steps=steps)
     for rows in batches
   ]
   wrong = lambda made: np.concatenate([attack.success for attack in made])
@@ -129,26 +169,6 @@ def measured(
     'change': float(found.change.average),
     'layers': [summary._asdict() for summary in summaries],
   }
-
-
-def pgd_by_steps(
-  logits: Logits,
-  weights: Any,
-  x: jax.Array,
-  labels: jax.Array,
-  epsilon: float,
-  steps: int,
-) -> attacks.Attack:
-  """``attacks.pgd`` with its steps one by one: on CPUs ten times as fast.
-
-  Gradients of convolutions are slow in compiled loops there.
-  """
-  step = 2.5 * epsilon / steps
-  made = attacks.fgsm(logits, weights, x, labels, 0.0)
-  for _ in range(steps):
-    made = attacks.fgsm(logits, weights, made.x, labels, step)
-    made = made._replace(x=jnp.clip(made.x, x - epsilon, x + epsilon))
-  return attacks.fgsm(logits, weights, made.x, labels, 0.0)
 
 
 def one_line(row: Mapping[str, Any]) -> str:

@@ -30,6 +30,10 @@ SETS = {
 }
 
 
+# Of what is measured: results of another one are not taken for these.
+VERSION = 2
+
+
 # Those whose units differ by more than an activation from each other's.
 LAYERS = ('act1', 'down1', 'act2', 'down2', 'act3', 'logits')
 

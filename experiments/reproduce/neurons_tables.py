@@ -18,7 +18,10 @@ _MEASURES = {
   'real': 'consistency, real',
   'adversarial': 'adversarial',
   'both': 'both',
-  'chance': 'chance',
+  'chance': 'chance, real',
+  'adversarial_chance': 'chance, adversarial',
+  'pictures': 'top pictures, real',
+  'adversarial_pictures': 'top pictures, adversarial',
   'cosine': 'cosine',
   'relative_distance': 'relative distance',
   'drift': 'drift',
@@ -64,14 +67,17 @@ def _foreword(options: Mapping[str, int], device: str) -> str:
   )
   return (
     f'Mean ± standard deviation over {options["seeds"]} seeds. {sizes}.'
+    ' CIFAR-10 here is a copy that was recompressed as JPEG.'
     ' SimpleCNN of widths 8 16 32 48 64, FGSM in training, β = 0.1.'
     ' Clean accuracy is of all test pictures, all else of the first'
     f' {options["pictures"]}; adversarial pictures are those of PGD,'
     f' {options["pgd_steps"]} steps, on each network itself. Consistency is of'
     f' the {options["count"]} top pictures of each unit, mean over the units;'
-    ' chance is that of random pictures (of both it is more, for a picture and'
-    ' its adversarial one are of one class). Cosine, relative distance and'
-    ' drift ‖φ(x) − φ(x*)‖ are means over the pairs; the bound is L ‖x − x*‖.'
+    ' chance is that of as many random pictures as each unit has top ones, for'
+    ' a unit that few pictures activate has few (of both it is more, for a'
+    ' picture and its adversarial one are of one class). Cosine, relative'
+    ' distance and drift ‖φ(x) − φ(x*)‖ are means over the pairs; the bound is'
+    ' L ‖x − x*‖.'
     f' {device}.'
   )
 

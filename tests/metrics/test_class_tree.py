@@ -86,6 +86,9 @@ def test_trees_that_are_none_are_refused(tmp_path):
     neurons.class_distances([*TREE, ('plant', 'oak')], ['cat', 'oak'])
   with refused('goes in a circle'):
     neurons.class_distances([*TREE, ('cat', 'animal')], ['cat', 'dog'])
+  with refused("in a circle: '[ab]' → '[ab]' → '[ab]'. Remove one"):
+    links = [('a', 'b'), ('b', 'a'), ('a', 'cat'), ('b', 'dog')]
+    neurons.class_distances(links, ['cat', 'dog'])
   with refused(r"Did you mean 'cifar10'\?.*read_class_tree"):
     neurons.class_tree('cifar1')
   with refused('cannot be read'):
@@ -145,7 +148,7 @@ def test_other_bad_input_is_refused():
     neurons.survey(one, None, **GIVEN)
   with refused(r"Layer 'flat' must be floats \(N, ..., units\)"):
     neurons.survey(lambda p, x: {'flat': x[:, 0, 0, 0]}, None, **GIVEN)
-  with refused('of the shape of the real ones'):
+  with refused('of the shape and type of the real ones'):
     neurons.survey_pairs(code, jnp.eye(2), [(X, X[:2], LABELS)], num_classes=2)
   found = neurons.survey(code, jnp.eye(2), **GIVEN)
   with refused("Layer 'out' was not surveyed; 'code' were"):

@@ -170,6 +170,37 @@ def test_chance_is_the_mean_of_all_draws():
   ]
   found = float(neurons.chance(counts, near, k))
   assert found == pytest.approx(np.mean(draws), rel=1e-5)
+  many = neurons.chance(counts, near, np.array([3, 1, 0]))
+  np.testing.assert_allclose(many, [found, 1, np.nan], rtol=1e-5)
+
+
+def test_a_unit_that_one_picture_activates_is_no_better_than_chance():
+  # the first unit is activated by all but one, the second by one alone
+  labels = jnp.array([0, 1, 2, 0, 1, 2])
+  real = jnp.array([[5.0, 0], [4, 1], [3, 0], [2, 0], [1, 0], [0, 0]])
+  fewer = real.at[2:, 0].set(0)
+  wide = lambda a: jnp.pad(a, [(0, 0), (0, 1)])[:, None, :, None]
+  found = neurons.survey_pairs(
+    table,
+    jnp.ones(3),
+    [(wide(real), wide(fewer), labels)],
+    num_classes=3,
+    count=6,
+  )
+  row = neurons.summarize(found, jnp.eye(3))[0]
+  assert (row.units, row.defined) == (3, 2)
+  assert (row.pictures, row.adversarial_pictures) == (3, 1.5)
+  p = np.array([2, 2, 1]) / 5
+  np.testing.assert_allclose(row.real, (1 + p @ p) / 2, rtol=1e-5)
+  drawn = jnp.array([5, 2])
+  by_chance = np.asarray(neurons.chance(jnp.full(3, 2), jnp.eye(3), drawn))
+  np.testing.assert_allclose(row.chance, (1 + by_chance[0]) / 2, rtol=1e-5)
+  np.testing.assert_allclose(
+    row.adversarial_chance, (1 + by_chance[1]) / 2, rtol=1e-5
+  )
+  lost = neurons.lost_consistency(found, 'units', jnp.eye(3))
+  expected = (p @ p - by_chance[0]) - (0.5 - by_chance[1])
+  np.testing.assert_allclose(lost, [expected, 0, np.nan], atol=1e-6)
 
 
 def paired_survey(x, y):
@@ -228,6 +259,31 @@ def test_equal_pictures_lose_nothing_and_have_no_stretch():
   assert np.isnan(row.of_bound)
 
 
+@pytest.mark.parametrize('size', [1e25, 1e-25])
+def test_the_cosine_of_long_and_short_outputs_is_defined(size):
+  found = neurons.survey_pairs(
+    table,
+    jnp.full(3, size),
+    [(jnp.ones((3, 1, 3, 1)), jnp.full((3, 1, 3, 1), 10.0), jnp.arange(3))],
+    num_classes=3,
+  )
+  assert float(found.likeness[0].cosine.average) == pytest.approx(1)
+
+
+def test_batches_of_other_pictures_are_refused():
+  other = {'size': X[:4, :3], 'type': X[:4].astype(jnp.bfloat16)}
+  for x in other.values():
+    with pytest.raises(MetricError, match='Resize all to one size'):
+      neurons.survey(
+        outputs,
+        PARAMS,
+        [(X[:4], LABELS[:4]), (x, LABELS[:4])],
+        num_classes=CLASSES,
+      )
+  with pytest.raises(MetricError, match='of the shape and type of the real'):
+    paired_survey(X, X.astype(jnp.bfloat16))
+
+
 def test_influence_is_what_the_logit_loses():
   target = jnp.array([0, 1, 2])
   x = X[:3]
@@ -243,6 +299,13 @@ def test_influence_is_what_the_logit_loses():
       np.testing.assert_allclose(
         found[:, unit], lost[jnp.arange(3), target], atol=1e-5
       )
+  some = neurons.influence(
+    outputs, PARAMS, x, target, layer='code', units=[5, 0]
+  )
+  np.testing.assert_allclose(some, found[:, [5, 0]], rtol=1e-6)
+  for units in ([8], [-1], [0.5], []):
+    with pytest.raises(MetricError, match='units must be a list of numbers 0'):
+      neurons.influence(outputs, PARAMS, x, target, layer='code', units=units)
   shares = neurons.influence(
     outputs, PARAMS, x, target, layer='code', score='softmax'
   )

@@ -3,6 +3,9 @@
 import base64
 import html.parser
 import io
+import json
+import re
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -12,6 +15,7 @@ from report_helpers import HOSTILE, png
 
 from bort_jax import cli
 from bort_jax.report import html as pieces
+from bort_jax.report.explain import has_units
 from bort_jax.report.strips import strip
 from bort_jax.report.units_page import (
   LayerUnits,
@@ -131,28 +135,53 @@ def test_the_command_writes_the_units_of_a_run(
   run_dir, attack, tmp_path, capsys
 ):
   path = tmp_path / 'page.html'
-  options = [
-    '--output',
-    str(path),
-    '--attack',
-    attack,
-    '--units',
-    '2',
-    '--count',
-    '4',
-  ]
+  options = ['--attack', attack, '--units', '3', '--count', '4']
   cli.main(['neurons', str(run_dir), '--output', str(path), *SMALL, *options])
-  assert f'The page is in {path}.' in capsys.readouterr().out
+  assert capsys.readouterr().out == f'The page is in {path}.\n'
   page = Elements(path.read_text('utf-8'))
-  assert len(page.attributes('img')) == 2 * 2 * 2 * 2  # networks, layers, …
-  assert 'units, of which 2 are shown' in page.text
+  assert len(page.attributes('img')) == 2 * 2 * 3 * 2  # networks, layers, …
+  assert 'units, of which 3 are shown' in page.text
   assert 'Without it the logit' in page.text
   assert 'the class tree of digits that comes with bort_jax' in page.text
   lost = [
-    float(part.split('.', 2)[0] + '.' + part.split('.', 2)[1])
-    for part in page.text.split('it loses ')[1:3]
+    float(number) for number in re.findall(r'it loses (-?\d\.\d+)', page.text)
   ]
-  assert lost == sorted(lost, reverse=True)
+  assert len(lost) == 2 * 2 * 3
+  for first in range(0, len(lost), 3):  # of each layer
+    of_layer = lost[first : first + 3]
+    assert of_layer == sorted(of_layer, reverse=True)
+
+
+def test_by_default_pgd_attacks_as_the_run_was_trained(
+  run_dir, tmp_path, capsys
+):
+  run = tmp_path / 'run'
+  shutil.copytree(run_dir, run)
+  for page in ('report.html', 'neurons.html'):
+    (run / page).unlink(missing_ok=True)
+  fields = json.loads((run / 'config.json').read_text())
+  fields['adversarial'] = {**fields['adversarial'], 'epsilon': 0.25}
+  fields['run_dir'] = str(run)
+  (run / 'config.json').write_text(json.dumps(fields))
+  few = ['--pictures', '32', '--layers', 'logits', '--units', '1']
+  cli.main(['neurons', str(run), *few])
+  assert 'bort-jax explain' not in capsys.readouterr().out
+  text = Elements((run / 'neurons.html').read_text('utf-8')).text
+  assert 'by PGD, 10 steps, ε = 0.25' in text
+  (run / 'report.html').touch()
+  cli.main(['neurons', str(run), *few, '--attack', 'fgsm'])
+  assert f'comes with bort-jax explain {run}' in capsys.readouterr().out
+
+
+def test_a_report_links_to_the_units_of_its_own_run_alone(tmp_path):
+  run, other = tmp_path / 'run', tmp_path / 'other'
+  for directory in (run, other):
+    directory.mkdir()
+  assert not has_units(run, run / 'report.html')
+  for directory in (run, other):
+    (directory / 'neurons.html').touch()
+  assert has_units(run, run / 'report.html')
+  assert not has_units(run, other / 'report.html')
 
 
 def test_the_command_refuses_with_a_remedy(run_dir, tmp_path):

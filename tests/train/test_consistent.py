@@ -13,9 +13,10 @@ from flax import nnx
 from run_helpers import Interrupt, Interrupting, last_state
 
 from bort_jax import cli
+from bort_jax.nn.vit import stochastic_depth
 from bort_jax.train import TrainConfig, train
 from bort_jax.train.adversarial import Adversarial
-from bort_jax.train.consistent import paired, run_paired
+from bort_jax.train.consistent import check_layers, paired, run_paired
 from bort_jax.train.errors import RunError
 from bort_jax.train.network import make_network
 from bort_jax.train.parallel import make_parallel
@@ -152,6 +153,70 @@ def test_the_consistent_loss_alone_pulls_representations_together(weights):
   slope = jax.grad(loss)(weights[0])
   less = jax.tree.map(lambda p, g: p - 0.05 * g, weights[0], slope)
   assert float(loss(less)) < float(loss(weights[0]))
+
+
+class Dropped(nnx.Module):
+  def __init__(self):
+    rngs = nnx.Rngs(0)
+    self.inside = nnx.Dropout(0.5, rngs=rngs)
+    self.whole = stochastic_depth(0.5, 4, rngs)
+    self.norm = nnx.BatchNorm(1, rngs=rngs)
+    self.head = nnx.Linear(1, 3, rngs=rngs)
+
+  def __call__(self, x):
+    return self.intermediates(x)['logits']
+
+  def intermediates(self, x):
+    dropped = self.whole(self.inside(self.norm(x)))
+    return {'dropped': dropped, 'logits': self.head(dropped.mean((1, 2)))}
+
+
+def test_equal_pictures_of_a_pair_drop_alike_and_others_do_not():
+  network = make_network(Dropped)
+  weights = network.init()
+  images, _ = batch(16)
+  x = jnp.repeat(images, 2, axis=0)
+  logits, _, loss = run(FGSM, network, *weights, x, KEY)
+  assert float(loss) == 0
+  np.testing.assert_array_equal(logits[0::2], logits[1::2])
+  same = jnp.repeat(jnp.broadcast_to(images[:1], images.shape), 2, axis=0)
+  outputs, _ = network.train_pairs(*weights, same, KEY)
+  dropped = np.asarray(outputs['dropped'])[0::2].reshape(16, -1)
+  assert len(np.unique(dropped != 0, axis=0)) > 3  # pairs draw their own
+  assert 0 < np.mean(np.all(dropped == 0, axis=1)) < 1  # whole ones
+  _, _, loss = run(FGSM, network, *weights, x.at[::2].add(0.1), KEY)
+  assert float(loss) > 0
+  # a network that evaluates takes any number, and drops nothing
+  outputs = getattr(network.merge(*weights), 'intermediates')(x[:3])  # noqa: B009
+  assert np.all(outputs['dropped'] != 0)
+
+
+class Unnamed(nnx.Module):
+  def __init__(self):
+    self.head = nnx.Linear(25, 3, rngs=nnx.Rngs(0))
+
+  def __call__(self, x):
+    return self.head(x.reshape(len(x), -1))
+
+
+class Headed(Unnamed):
+  def intermediates(self, x):
+    return {'logits': self(x)}
+
+
+@pytest.mark.parametrize('made', [Unnamed, Headed])
+def test_without_the_consistent_loss_no_layers_are_needed(made):
+  network = make_network(made)
+  with pytest.raises(RunError, match='names none but its logits.* --beta 0'):
+    check_layers(FGSM, network, (5, 5, 1))
+  control = Adversarial('fgsm', 0.2, beta=0.0)
+  check_layers(control, network, (5, 5, 1))
+  images, targets = batch()
+  weights = network.init()
+  x, _ = make(control, network, weights, KEY, 0, images, targets)
+  logits, _, loss = run(control, network, *weights, x, KEY)
+  assert float(loss) == 0
+  np.testing.assert_allclose(logits, network.apply(*weights, x), rtol=1e-6)
 
 
 @pytest.mark.parametrize('layout', [{'devices': 4}, {'parallel': 'pmap'}])

@@ -1,6 +1,7 @@
 """Trees of classes, and how near two classes are in them."""
 
 import collections
+import graphlib
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -44,6 +45,7 @@ def class_distances(
   """
   parents = _parents(links)
   _check_names(classes, parents)
+  _check_no_circle(parents)
   below: dict[str, tuple[list[int], list[int]]] = collections.defaultdict(
     lambda: ([], [])
   )
@@ -175,6 +177,16 @@ def _check_names(classes: Sequence[str], parents: dict[str, Any]) -> None:
     )
 
 
+def _check_no_circle(parents: dict[str, set[str]]) -> None:
+  try:
+    graphlib.TopologicalSorter(parents).prepare()
+  except graphlib.CycleError as error:
+    circle = ' → '.join(map(repr, error.args[1]))
+    raise MetricError(
+      f'The class tree goes in a circle: {circle}. Remove one of these links.'
+    ) from None
+
+
 def _some(names: Sequence[str]) -> str:
   shown = ', '.join(map(repr, names[:_SHOWN]))
   return shown if len(names) <= _SHOWN else f'{shown}, …'
@@ -185,11 +197,6 @@ def _steps_up(name: str, parents: dict[str, set[str]]) -> dict[str, int]:
   steps, edge = {name: 0}, [name]
   while edge:
     above = {p for child in edge for p in parents[child]}
-    if name in above:
-      raise MetricError(
-        f'The class tree goes in a circle through {name!r}: it is its own'
-        ' ancestor. Remove one of these links.'
-      )
     height = steps[edge[0]] + 1
     edge = [p for p in above if p not in steps]
     steps |= dict.fromkeys(edge, height)

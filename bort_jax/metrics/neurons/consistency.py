@@ -31,12 +31,12 @@ def class_distribution(units: Units, num_classes: int) -> jax.Array:
     >>> neurons.class_distribution(found['sum'], 2).tolist()
     [[0.5, 0.5]]
   """
-  fired = units.fired
-  classes = jnp.arange(num_classes)
-  are = units.labels[..., None] == classes[None, None]
-  dtype = units.values.dtype
-  count = jnp.sum(are & fired[..., None], axis=1).astype(dtype)
-  total = jnp.sum(fired, axis=1).astype(dtype)[:, None]
+  fired = units.fired.astype(units.values.dtype)
+  rows = jnp.arange(len(fired))[:, None]
+  # a label of −1, of no picture, has no share
+  count = jnp.zeros((len(fired), num_classes), fired.dtype)
+  count = count.at[rows, jnp.maximum(units.labels, 0)].add(fired)
+  total = jnp.sum(fired, axis=1, keepdims=True)
   share = count / jnp.maximum(total, 1)
   return jnp.where(total > 0, share, jnp.nan)
 
@@ -86,16 +86,22 @@ def consistency(units: Units, affinity: ArrayLike) -> jax.Array:
   return jnp.einsum('ui,ij,uj->u', p, near, p, precision='highest')
 
 
-def chance(counts: ArrayLike, affinity: ArrayLike, count: int) -> jax.Array:
+def chance(
+  counts: ArrayLike, affinity: ArrayLike, count: ArrayLike
+) -> jax.Array:
   """What is expected of a unit whose top pictures are drawn at random.
 
   Args:
     counts: (K,) pictures of each class, as a survey has them.
     affinity: (K, K), see :func:`consistency`.
-    count: k, how many are drawn, without putting back.
+    count: k, how many are drawn, without putting back: a number, or the numbers
+      of several units, of any shape. Of fewer pictures more is expected, 1 of a
+      single one: hold a unit against as many as it has, the sum of
+      ``units.fired`` over each row.
 
   Returns:
-    () the mean of pᵀAp over all draws; NaN of fewer than two pictures.
+    The mean of pᵀAp over all draws, of the shape of the count; NaN where none
+    are drawn, or of fewer than two.
 
   Raises:
     MetricError: if A is no square of finite numbers for these classes.
@@ -105,6 +111,8 @@ def chance(counts: ArrayLike, affinity: ArrayLike, count: int) -> jax.Array:
     >>> from bort_jax.metrics import neurons
     >>> float(neurons.chance(jnp.array([1, 1]), jnp.eye(2), 2))
     0.5
+    >>> neurons.chance(jnp.array([50, 50]), jnp.eye(2), jnp.array([1, 10]))
+    Array([1.        , 0.54545456], dtype=float32)
   """
   affinity = checked_affinity(affinity)
   counts = jnp.asarray(counts)
@@ -117,7 +125,8 @@ def chance(counts: ArrayLike, affinity: ArrayLike, count: int) -> jax.Array:
   total = jnp.where(total > 1, total, jnp.nan)
   own = counts @ jnp.diagonal(affinity)
   others = (counts @ affinity @ counts - own) / (total * (total - 1))
-  kept = jnp.minimum(count, total)
+  kept = jnp.minimum(jnp.asarray(count), total)
+  kept = jnp.where(kept > 0, kept, jnp.nan)
   return own / total / kept + (1 - 1 / kept) * others
 
 

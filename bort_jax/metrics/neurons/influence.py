@@ -1,10 +1,12 @@
 """Which units a prediction rests on."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from bort_jax.inversion import InversionError, Layer, rest, until
@@ -25,6 +27,7 @@ def influence(
   layer: Layer,
   output: str = 'logits',
   score: str = 'logit',
+  units: Sequence[int] | None = None,
   chunk: int | None = None,
 ) -> jax.Array:
   """How much a class loses when a unit is removed: f(x) − f(x | unit = 0).
@@ -41,10 +44,11 @@ def influence(
     output: the name of the logits, where outputs have names.
     score: what is lost: the ``'logit'`` of the class, or its probability,
       ``'softmax'``.
+    units: which ones are removed; by default all.
     chunk: pictures in one pass, each with one unit removed; by default N.
 
   Returns:
-    (N, U), positive where the unit speaks for the class.
+    (N, U), of these units in order, positive where one speaks for the class.
 
   Raises:
     MetricError: for a layer that does not exist, or past which the logits
@@ -64,7 +68,9 @@ def influence(
   x = checked_pictures(x)
   check_chunk(chunk)
   check_choice('score', score, ('logit', 'softmax'))
-  recorded(apply_fn, params, x, [layer])
+  record = recorded(apply_fn, params, x, [layer])
+  (code,) = jax.eval_shape(record, params, x)
+  removed = _checked_units(units, code.shape[-1])
   head = functools.partial(_logits, apply_fn, layer, output)
   try:
     logits = jax.eval_shape(head, params, x)
@@ -78,7 +84,20 @@ def influence(
     'target', target, len(x), logits.shape[1], MetricError
   )
   setting = apply_fn, layer, output, score, chunk
-  return within_memory(_influence, setting, params, x, target, chunk=chunk)
+  return within_memory(
+    _influence, setting, params, x, target, removed, chunk=chunk
+  )
+
+
+def _checked_units(units: Sequence[int] | None, count: int) -> jax.Array:
+  numbers = np.arange(count) if units is None else np.asarray(units)
+  are_numbers = np.issubdtype(numbers.dtype, np.integer) and numbers.ndim == 1
+  exist = are_numbers and np.all((numbers >= 0) & (numbers < count))
+  if not (exist and len(numbers)):
+    raise MetricError(
+      f'units must be a list of numbers 0 … {count - 1}, got {units!r}.'
+    )
+  return jnp.asarray(numbers)
 
 
 def _logits(apply_fn, layer, output, params, x) -> jax.Array:
@@ -87,10 +106,16 @@ def _logits(apply_fn, layer, output, params, x) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _influence(setting, params, x, target) -> jax.Array:
+def _influence(setting, params, x, target, units) -> jax.Array:
+  # a difference of logits: TF32 would leave little of a small one
+  with jax.default_matmul_precision('highest'):
+    return _differences(setting, params, x, target, units)
+
+
+def _differences(setting, params, x, target, units) -> jax.Array:
   apply_fn, layer, output, score, chunk = setting
   codes = until(apply_fn, layer)(params, x)
-  n, units = len(x), codes.shape[-1]
+  n, count = len(x), codes.shape[-1]
 
   def scores(codes, pictures):
     like = jax.ShapeDtypeStruct((len(codes), *x.shape[1:]), x.dtype)
@@ -101,10 +126,10 @@ def _influence(setting, params, x, target) -> jax.Array:
     return nan_where_missing(found, classes, logits.shape[1])
 
   def without(removed, pictures):
-    here = jnp.arange(units)[None] == removed[:, None]
-    here = here.reshape(len(removed), *[1] * (codes.ndim - 2), units)
+    here = jnp.arange(count)[None] == units[removed][:, None]
+    here = here.reshape(len(removed), *[1] * (codes.ndim - 2), count)
     chosen = codes[pictures]
     return scores(jnp.where(here, 0, chosen).astype(codes.dtype), pictures)
 
   whole = scores(codes, jnp.arange(n))
-  return whole[:, None] - over_pairs(without, units, n, chunk)
+  return whole[:, None] - over_pairs(without, len(units), n, chunk)

@@ -68,17 +68,24 @@ def with_pairs(
     rows_of(a).astype(wide(a.dtype)) for a in (real, adversarial)
   )
   distance = norms(real - adversarial)
-  lengths = norms(real) * norms(adversarial)
-  angle = jnp.sum(real * adversarial, axis=1)
-  cosine = angle / jnp.where(lengths > 0, lengths, 1)
+  one, other = _directions(real), _directions(adversarial)
+  cosine = jnp.sum(one * other, axis=1)
+  known = counts & jnp.any(one != 0, axis=1) & jnp.any(other != 0, axis=1)
   moves = counts & (change > 0)
   stretch = distance / jnp.where(moves, change, 1)
   return Likeness(
-    joined(before.cosine, moments_of(cosine, counts & (lengths != 0))),
+    joined(before.cosine, moments_of(cosine, known)),
     joined(before.distance, moments_of(distance, counts)),
     joined(before.real, moments_of(real, counts)),
     jnp.maximum(before.stretched, jnp.max(jnp.where(moves, stretch, -jnp.inf))),
   )
+
+
+def _directions(rows: jax.Array) -> jax.Array:
+  """(N, F) rows of length one, or zero, also where squares would overflow."""
+  over = lambda rows, size: rows / jnp.where(size > 0, size, 1)[:, None]
+  rows = over(rows, jnp.max(jnp.abs(rows), axis=1))
+  return over(rows, norms(rows))
 
 
 def norms(rows: jax.Array) -> jax.Array:

@@ -48,10 +48,20 @@ class Stream:
           f'A batch has {n} pictures, the first one {size}. Let the first be'
           ' the largest.'
         )
+      self._check_like_first(arrays[0])
       if n < size:
         arrays = tuple(_padded(a, size - n) for a in arrays)
         labels = _padded(labels, size - n)
       yield arrays, labels, jnp.asarray(n)
+
+  def _check_like_first(self, x: jax.Array) -> None:
+    first = self.first[0][0]
+    if (x.shape[1:], x.dtype) != (first.shape[1:], first.dtype):
+      raise MetricError(
+        f'A batch has pictures of {x.dtype}{list(x.shape[1:])}, the first one'
+        f' of {first.dtype}{list(first.shape[1:])}. Resize all to one size, and'
+        ' give them in one type.'
+      )
 
   def _checked(self, batch):
     if not isinstance(batch, tuple | list) or len(batch) != self._pictures + 1:
@@ -63,11 +73,10 @@ class Stream:
       )
     *arrays, labels = batch
     arrays = tuple(map(checked_pictures, arrays))
-    shapes = {a.shape for a in arrays}
-    if len(shapes) > 1:
+    if len({(a.shape, a.dtype) for a in arrays}) > 1:
       raise MetricError(
-        f'Adversarial pictures must be of the shape of the real ones, got'
-        f' {[a.shape for a in arrays]}.'
+        'Adversarial pictures must be of the shape and type of the real ones,'
+        f' got {", ".join(f"{a.dtype}{list(a.shape)}" for a in arrays)}.'
       )
     if jnp.shape(labels) != arrays[0].shape[:1]:
       raise MetricError(

@@ -3,13 +3,14 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from bort_jax.inversion import Layer
 from bort_jax.metrics.errors import MetricError
 from bort_jax.metrics.neurons.consistency import chance, consistency
-from bort_jax.metrics.neurons.found import PairSurvey
+from bort_jax.metrics.neurons.found import PairSurvey, Survey
 
 
 class LayerSummary(NamedTuple):
@@ -25,7 +26,10 @@ class LayerSummary(NamedTuple):
   real: float  # consistency on real pictures
   adversarial: float
   both: float
-  chance: float  # of random pictures in the place of the top ones
+  chance: float  # real, of as many random pictures as each unit has top ones
+  adversarial_chance: float  # the same of adversarial ones
+  pictures: float  # top pictures that a unit has, real, mean; k at most
+  adversarial_pictures: float
   cosine: float  # of what the layer makes of both, mean over the pairs
   relative_distance: float
   drift: float  # ‖φ(x) − φ(x*)‖, mean
@@ -59,7 +63,7 @@ def summarize(
     ... )
     >>> rows = neurons.summarize(found, jnp.eye(2), jnp.array([2.0]))
     >>> print(neurons.summary_table(rows).splitlines()[2])
-    | twice | 2 of 2 | 1 | 1 | 1 | 1 | 0 | 1 | 2.83 | 2.83 | 1 |
+    | twice | 2 of 2 | 1 | 1 | 1 | 1 | 1 | 1 | 1 | 0 | 1 | 2.83 | 2.83 | 1 |
   """
   layers = found.real.layers
   if bounds is not None and np.shape(bounds) != (len(layers),):
@@ -68,38 +72,49 @@ def summarize(
       f' got {np.shape(bounds)}: give layer_bounds the same layers.'
     )
   constants = np.full(len(layers), np.nan) if bounds is None else bounds
+  both = found.both
   return [
-    _summary(found, i, affinity, float(constant))
+    _summary(found, both, i, affinity, float(constant))
     for i, constant in enumerate(np.asarray(constants, np.float64))
   ]
 
 
 def _summary(
-  found: PairSurvey, i: int, affinity: ArrayLike, constant: float
+  found: PairSurvey,
+  both: Survey,
+  i: int,
+  affinity: ArrayLike,
+  constant: float,
 ) -> LayerSummary:
-  kinds = (found.real, found.adversarial, found.both)
-  scores = np.stack([consistency(s.units[i], affinity) for s in kinds])
-  defined = np.all(np.isfinite(scores), axis=0)
-  known = scores[:, defined]
-  means = known.mean(axis=1) if defined.any() else np.full(3, np.nan)
-  real, adversarial, both = map(float, means)
-  kept = found.real.units[i].values.shape[1]
+  layer = found.real.layers[i]
+  kinds = (found.real, found.adversarial)
+  scores = [consistency(s[layer], affinity) for s in (*kinds, both)]
+  defined = np.all(np.isfinite(np.stack(scores)), axis=0)
+  each = [*scores, *(expected(s, layer, affinity) for s in kinds)]
+  each += [jnp.sum(s[layer].fired, axis=1) for s in kinds]
   likeness = found.likeness[i]
   stretch = float(likeness.greatest_stretch)
   return LayerSummary(
-    layer=found.real.layers[i],
-    units=scores.shape[1],
-    defined=int(defined.sum()),
-    real=real,
-    adversarial=adversarial,
-    both=both,
-    chance=float(chance(found.real.counts, affinity, kept)),
+    layer,
+    len(defined),
+    int(defined.sum()),
+    *(_mean(np.asarray(values)[defined]) for values in each),
     cosine=float(likeness.cosine.average),
     relative_distance=float(likeness.relative_distance),
     drift=float(likeness.distance.average),
     bound=constant * float(found.change.average),
     of_bound=stretch / constant if constant > 0 else np.nan,
   )
+
+
+def _mean(values: np.ndarray) -> float:
+  return float(values.mean()) if len(values) else np.nan
+
+
+def expected(survey: Survey, layer: Layer, affinity: ArrayLike) -> jax.Array:
+  """(U,) the consistency of as many random pictures as each unit has."""
+  fired = jnp.sum(survey[layer].fired, axis=1)
+  return chance(survey.counts, affinity, fired)
 
 
 def summary_table(rows: list[LayerSummary]) -> str:
@@ -124,7 +139,10 @@ SUMMARY_HEADINGS = (
   'consistency, real',
   'adversarial',
   'both',
-  'chance',
+  'chance, real',
+  'chance, adversarial',
+  'top pictures, real',
+  'top pictures, adversarial',
   'cosine',
   'relative distance',
   'drift',
@@ -150,14 +168,17 @@ def _odd(value: float) -> str:
 def lost_consistency(found: PairSurvey, layer: Layer, affinity) -> jax.Array:
   """How much consistency each unit loses on adversarial pictures.
 
+  What counts is consistency above :func:`chance`: a unit that fewer adversarial
+  pictures activate than real ones gains by that alone.
+
   Args:
     found: of :func:`survey_pairs`.
     layer: one that was surveyed.
     affinity: (K, K), see :func:`consistency`.
 
   Returns:
-    (U,) that on real pictures less that on adversarial ones; NaN where one is
-    not defined.
+    (U,) that on real pictures less that on adversarial ones, each less what as
+    many random pictures get; NaN where one is not defined.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -174,6 +195,8 @@ def lost_consistency(found: PairSurvey, layer: Layer, affinity) -> jax.Array:
     >>> neurons.lost_consistency(found, 'sum', jnp.eye(2))
     Array([0.5], dtype=float32)
   """
-  return consistency(found.real[layer], affinity) - consistency(
-    found.adversarial[layer], affinity
+  real, adversarial = (
+    consistency(survey[layer], affinity) - expected(survey, layer, affinity)
+    for survey in (found.real, found.adversarial)
   )
+  return real - adversarial

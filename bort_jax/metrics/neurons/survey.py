@@ -188,7 +188,9 @@ def _with_both(
   record: Recorded, pool: Pool, params, state: PairSurvey, arrays, labels, valid
 ) -> PairSurvey:
   counts = jnp.arange(len(labels)) < valid
-  outputs, attacked = (record(params, x) for x in arrays)
+  # as bounds are computed: TF32 would drift by its own rounding
+  with jax.default_matmul_precision('highest'):
+    outputs, attacked = (record(params, x) for x in arrays)
   x, adversarial = (rows_of(a).astype(wide(a.dtype)) for a in arrays)
   change = norms(x - adversarial)
   likeness = tuple(
