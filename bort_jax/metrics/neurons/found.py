@@ -77,15 +77,37 @@ def merged(one: Survey, other: Survey) -> Survey:
 
   Raises:
     MetricError: if they are not of the same layers, classes and counts.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from bort_jax.metrics import neurons
+    >>> outputs = lambda params, x: {'sum': x.sum((1, 2)) @ params}
+    >>> of = lambda *numbers: neurons.survey(
+    ...   outputs,
+    ...   jnp.ones((1, 1)),
+    ...   [(jnp.array(numbers).reshape(-1, 1, 1, 1), jnp.arange(2))],
+    ...   num_classes=2,
+    ...   count=1,
+    ... )
+    >>> neurons.merged(of(1.0, 3.0), of(5.0, 2.0))['sum'].pictures.tolist()
+    [[2]]
   """
   shapes = lambda tree: jax.tree.map(jnp.shape, tree)
   if shapes(one) != shapes(other):
     raise MetricError(
-      'Surveys can be merged if they are of the same layers, classes and count;'
-      f' got layers {one.layers} and {other.layers}, and'
-      f' {len(one.counts)} and {len(other.counts)} classes.'
+      'Surveys can be merged if they are of the same layers, classes and count'
+      ' of top pictures; got'
+      f' {" and ".join(map(_kind, (one, other)))}.'
     )
   return _merged(one, other)
+
+
+def _kind(survey: Survey) -> str:
+  tops = sorted({survey[layer].pictures.shape for layer in survey.layers})
+  return (
+    f'layers {survey.layers} of (units, count) {tops} with'
+    f' {len(survey.counts)} classes'
+  )
 
 
 @jax.jit

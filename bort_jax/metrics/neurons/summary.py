@@ -152,7 +152,20 @@ SUMMARY_HEADINGS = (
 
 
 def summary_cells(row: LayerSummary) -> list[str]:
-  """A summary as texts, under :data:`SUMMARY_HEADINGS`."""
+  """A summary as texts, under ``SUMMARY_HEADINGS``.
+
+  Args:
+    row: of :func:`summarize`.
+
+  Returns:
+    A text for each heading; '–' is not defined.
+
+  Examples:
+    >>> from bort_jax.metrics import neurons
+    >>> row = neurons.LayerSummary('act1', 8, 7, 0.5, *(10 * [float('nan')]))
+    >>> neurons.summary_cells(row)[:4]
+    ['act1', '7 of 8', '0.5', '–']
+  """
   number = lambda value: f'{value:.3g}' if np.isfinite(value) else _odd(value)
   return [
     str(row.layer),

@@ -36,6 +36,15 @@ class GlassBoxOutputs:
   ``'features'``, each part of the representation by its own name, ``'reduced'``
   (N, k) and, but for k-NN, ``'logits'`` (N, K). So it is what
   :func:`bort_jax.inversion.until` and the metrics of layers take.
+
+  Examples:
+    >>> import numpy as np
+    >>> from bort_jax.nn import glassbox
+    >>> x = np.random.default_rng(0).uniform(size=(20, 6, 6, 1))
+    >>> box = glassbox.GlassBox(components=5).fit(x, np.arange(20) % 2)
+    >>> outputs, fitted = box.functional()
+    >>> outputs(fitted, x.astype('float32'))['reduced'].shape
+    (20, 5)
   """
 
   features: Features
