@@ -161,11 +161,11 @@ def write_tables(settings: Settings, found: dict[str, tables.Rows]) -> None:
     for how in ('upright', 'quarter turns', 'any angle'):
       text += [f'## {task}: test pictures {how}\n']
       text += [tables.accuracy_table(accuracy, task, how)]
-  text += ['# CPU seconds to fit\n']
-  timed = [row for row in accuracy if 'fit CPU seconds' in row]
-  for task in dict.fromkeys(row['task'] for row in timed):
-    text += [f'## {task}\n']
-    text += [tables.accuracy_table(timed, task, 'fit CPU seconds')]
+  text += ['# CPU seconds to fit (LDA)\n']
+  timed = [row for row in accuracy if row['classifier'] == 'lda']
+  timed = [row for row in timed if 'fit CPU seconds' in row]
+  by = ('task', 'representation')
+  text += [tables.table(timed, by, ['fit CPU seconds'])]
   measures = ['intra', 'inter', 'ratio', 'fisher', 'silhouette']
   text += ['# Separability of glass boxes, upright test pictures\n']
   text += [
@@ -189,7 +189,7 @@ def write_tables(settings: Settings, found: dict[str, tables.Rows]) -> None:
     ' moves that are not the identity, every second picture measured. CPU'
     ' seconds: of the second fit, all three layers, summed over all cores;'
     f' what else runs on the machine is not in them, and parts kept from before'
-    ' they were measured have none. jax {jax.__version__} on'
+    f' they were measured have none. jax {jax.__version__} on'
     f' {jax.devices()[0].device_kind} ({os.cpu_count()} cores).\n'
   ]
   (FOLDER / 'table.md').write_text('\n'.join(text))

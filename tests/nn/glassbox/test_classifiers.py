@@ -75,7 +75,10 @@ def test_a_perceptron_learns_what_no_line_divides():
     (lambda: glassbox.Ridge(penalty=float('nan')), 'Ridge: penalty'),
     (lambda: glassbox.Logistic(penalty=-1.0), 'Logistic: penalty'),
     (lambda: glassbox.MLP(hidden=0), 'hidden must'),
-    (lambda: glassbox.MLP(steps=2.5), 'steps must be an integer'),
+    (
+      lambda: glassbox.MLP(steps=2.5),  # pyright: ignore[reportArgumentType]
+      'steps must be an integer',
+    ),
     (lambda: glassbox.KNN(neighbors=0), 'integer ≥ 1'),
     (
       lambda: glassbox.KNN(9).fit(jnp.ones((3, 1)), jnp.arange(3), 3, KEY),
