@@ -37,3 +37,5 @@ def test_black_pictures_have_no_energy_and_oblongs_are_refused():
   assert texts(figure)[1] == '0.0%'
   with pytest.raises(ValueError, match='must be square'):
     plots.symmetry_components(np.zeros((1, 4, 6, 1)), symmetry.C4)
+  with pytest.raises(ValueError, match='add an axis'):
+    plots.symmetry_components(np.zeros((4, 4, 1)), symmetry.C4)

@@ -148,7 +148,7 @@ def _merged(
   total = jnp.matmul(is_of.T, rows, precision=jax.lax.Precision.HIGHEST)
   mean = total / jnp.maximum(count, 1)[:, None]
   squares = jnp.sum((rows - mean[labels]) ** 2, axis=1)
-  scatter = is_of.T @ squares
+  scatter = jnp.sum(is_of * squares[:, None], axis=0)
   before = spread.count.astype(rows.dtype)
   share = count / jnp.maximum(before + count, 1)
   step = mean - spread.mean
@@ -179,15 +179,15 @@ def _sampled(
 @jax.jit
 def _measures(spread: ClassSpread) -> Separability:
   count = spread.count.astype(spread.mean.dtype)
-  variance = spread.scatter / jnp.maximum(count, 1)
-  centre = count @ spread.mean / jnp.sum(count)
-  between = count @ jnp.sum((spread.mean - centre[None]) ** 2, axis=1)
-  apart = spread.mean[:, None] - spread.mean[None]
-  squared = jnp.sum(apart**2, axis=-1) + variance[:, None] + variance[None]
-  pairs = jnp.outer(count, count) * (1 - jnp.eye(len(count)))
-  inter = jnp.sqrt(jnp.sum(pairs * squared) / jnp.sum(pairs))
+  others = jnp.sum(count) - count
+  centre = jnp.sum(count[:, None] * spread.mean, axis=0) / jnp.sum(count)
+  apart = jnp.sum((spread.mean - centre[None]) ** 2, axis=1)
+  between = jnp.sum(count * apart)
+  # over all pairs of means at once: K² D numbers need not be held
+  total = jnp.sum(count) * between + jnp.sum(others * spread.scatter)
+  inter = jnp.sqrt(2 * total / jnp.sum(count * others))
   own_pairs = jnp.sum(count * (count - 1))
-  intra = jnp.sqrt(2 * (count @ spread.scatter) / own_pairs)
+  intra = jnp.sqrt(2 * jnp.sum(count * spread.scatter) / own_pairs)
   fisher = between / jnp.sum(spread.scatter)
   filled = spread.sample_labels >= 0
   scores = silhouette(

@@ -148,8 +148,8 @@ class GroupTransport(NamedTuple):
         their mean eigenvalue, ≥ 0; at least ten times their rounding.
 
     Returns:
-      The errors; NaN where there is no natural action, and of a layer that is
-      zero.
+      The errors; NaN where there is no natural action, of a layer that is
+      zero, and for the chance of a single measured picture.
 
     Raises:
       MetricError: if there were no pictures to measure. Under jit all is NaN
@@ -168,8 +168,9 @@ def _errors(transport: GroupTransport, ridge: jax.Array) -> Equivariance:
   natural, still = transport.natural, transport.still
   both = transport.energy + transport.plain_energy
   own = (both - still.error) / 2  # Σ φ(g x) · φ(x) of the same picture
-  every = transport.moved @ transport.plain
-  chance = both - 2 * (every - own) / (transport.count - 1)
+  every = jnp.sum(transport.moved * transport.plain[None], axis=1)
+  others = jnp.where(transport.count > 1, transport.count - 1, jnp.nan)
+  chance = both - 2 * (every - own) / others
   undefined = jnp.full_like(transport.energy, jnp.nan)
   found = Equivariance(
     undefined if natural is None else natural.error,
@@ -238,8 +239,8 @@ def _product(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
 
 
 def _energy(a: jax.Array, share: jax.Array) -> jax.Array:
-  return jnp.einsum('n...,n->', a**2, share)
+  return jnp.sum(share * jnp.sum(a.reshape(len(a), -1) ** 2, axis=1))
 
 
 def _total(a: jax.Array, share: jax.Array) -> jax.Array:
-  return share @ a.reshape(len(a), -1)
+  return jnp.sum(share[:, None] * a.reshape(len(a), -1), axis=0)

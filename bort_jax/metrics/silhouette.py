@@ -1,11 +1,14 @@
 """How much nearer each row is to its own class than to the next."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from bort_jax.metrics.checks import wide
 
 
+@functools.partial(jax.jit, static_argnames='num_classes')
 def silhouette(
   features: jax.Array,
   labels: jax.Array,
@@ -45,9 +48,10 @@ def silhouette(
   is_of = jax.nn.one_hot(labels, num_classes, dtype=rows.dtype)
   is_of = is_of * counts[:, None]
   size = jnp.sum(is_of, axis=0)
-  totals = _distances(rows, counts) @ is_of  # (N, K)
+  apart = _distances(rows, counts)
+  totals = jnp.matmul(apart, is_of, precision=jax.lax.Precision.HIGHEST)
   own = is_of > 0
-  own_size = is_of @ size
+  own_size = jnp.sum(is_of * size[None], axis=1)
   within = jnp.sum(jnp.where(own, totals, 0), axis=1)
   within = within / jnp.maximum(own_size - 1, 1)
   means = totals / jnp.maximum(size, 1)[None]

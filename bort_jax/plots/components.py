@@ -30,7 +30,8 @@ def symmetry_components(
     The figure.
 
   Raises:
-    ValueError: if the group cannot act on the pictures.
+    ValueError: if the group cannot act on the pictures, or they have another
+      shape.
 
   Examples:
     >>> import numpy as np
@@ -41,6 +42,11 @@ def symmetry_components(
     ['picture', 'A', 'B', 'E', 'sum']
   """
   pictures = np.asarray(pictures, np.float64)
+  if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
+    raise ValueError(
+      'pictures must be (N, H, W, 1) or (N, H, W, 3), got'
+      f' {list(pictures.shape)}: add an axis with pictures[None].'
+    )
   with jax.enable_x64(True):
     parts = np.asarray(symmetry.split(group, pictures))
     total = np.asarray(symmetry.join(parts))

@@ -83,10 +83,12 @@ def _flat(x: jax.Array) -> jax.Array:
 
 
 def _check_element(group: Group, element: ArrayLike) -> None:
-  if is_integer(element) and 0 <= int(element) < group.order:  # pyright: ignore[reportArgumentType]
+  is_one = is_integer(element) and jnp.ndim(element) == 0
+  is_whole = is_one and jnp.issubdtype(jnp.result_type(element), jnp.integer)
+  if is_whole and 0 <= int(element) < group.order:  # pyright: ignore[reportArgumentType]
     return
   raise SymmetryError(
     f'element must be an integer 0 … {group.order - 1}, one of'
     f' {", ".join(group.elements[:8])}{" …" if group.order > 8 else ""}, got'
-    f' {element!r}.'
+    f' {element!r}. For several, use jax.vmap, or symmetry.orbit for all.'
   )

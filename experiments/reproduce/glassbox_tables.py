@@ -1,6 +1,7 @@
 """Tables of the glass-box experiment, from its rows."""
 
 import csv
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,12 @@ def write_csv(path: pathlib.Path, rows: Rows) -> None:
     writer = csv.DictWriter(file, names, lineterminator='\n')
     writer.writeheader()
     writer.writerows({k: short(v) for k, v in row.items()} for row in rows)
+
+
+def write_json(path: pathlib.Path, settings: dict, found: dict) -> None:
+  """All rows, all digits, and the settings they depend on."""
+  text = json.dumps({'settings': settings, **found}, indent=1)
+  path.write_text(text + '\n')
 
 
 def grouped(rows: Rows, by: Sequence[str]) -> dict[tuple, Rows]:
@@ -55,13 +62,13 @@ def _spread(group: Rows, column: str, digits: int) -> str:
 
 
 def accuracy_table(rows: Rows, task: str, how: str) -> str:
-  """Representations down, classifiers across, for one kind of test pictures."""
+  """Representations down, classifiers across, of one measure ``how``."""
   wide: Rows = []
   of_task = [row for row in rows if row['task'] == task]
   for (name, seed), group in grouped(
     of_task, ('representation', 'seed')
   ).items():
-    by_kind = {row['classifier']: row[how] for row in group}
+    by_kind = {row['classifier']: row.get(how) for row in group}
     wide.append({'representation': name, 'seed': seed, **by_kind})
   kinds = list(dict.fromkeys(row['classifier'] for row in of_task))
   return table(wide, ('representation',), kinds)

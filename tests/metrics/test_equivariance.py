@@ -32,7 +32,7 @@ X = jax.random.normal(jax.random.key(4), (24, 6, 6, 1))
 
 @pytest.fixture(scope='module')
 def found():
-  batches = [X[:16], X[16:]]
+  batches = [X[:12], X[12:]]
   return metrics.equivariance(
     mirrored, KERNEL, batches, group=D4, layers=LAYERS
   )
@@ -107,6 +107,14 @@ def test_chance_is_not_fitted_where_channels_outnumber_pictures():
   assert result.fitted[1] < 5  # and their rounding is not solved for
 
 
+def test_one_measured_picture_has_no_chance():
+  result = metrics.equivariance(
+    mirrored, KERNEL, [X[:2]], group=C4, layers=['square']
+  )['square']
+  assert np.isnan(result.chance).all()
+  assert result.natural.max() < 1e-9
+
+
 def test_shifts_batches_and_float64(float64):
   x = X.astype(jnp.float64)
   circular = lambda params, x: {
@@ -118,7 +126,7 @@ def test_shifts_batches_and_float64(float64):
   run = lambda batches: metrics.equivariance(
     circular, kernel, batches, group=Shifts(2, 3), layers=['conv']
   )['conv']
-  one, two = run([x]), run([x[:10], x[10:]])
+  one, two = run([x]), run([x[:12], x[12:]])
   assert one.natural.max() < 1e-28
   assert one.invariance[1:].min() > 0.1
   for whole, parts in zip(one, two, strict=True):

@@ -52,14 +52,14 @@ def streamed(x, labels, sizes, sample=100):
 @pytest.mark.parametrize('shift', [0.0, 3000.0])
 def test_measures_are_those_of_all_pairs(shift):
   x, labels = rows(shift=shift)
-  found = streamed(x, labels, [7, 1, 12]).result()
+  found = streamed(x, labels, [12, 6]).result()
   for name, expected in by_pairs(x, labels).items():
     np.testing.assert_allclose(
       getattr(found, name), expected, rtol=1e-3 if shift else 1e-5
     )
 
 
-@pytest.mark.parametrize('sizes', [[1, 7], [20, 1, 7]])
+@pytest.mark.parametrize('sizes', [[12, 6], [1, 12]])
 def test_batches_do_not_matter(sizes):
   x, labels = rows()
   whole = streamed(x, labels, [], sample=10)
@@ -94,7 +94,7 @@ def test_silhouettes_with_single_rows_and_rows_that_do_not_count():
 def test_layers_of_a_network_by_name_and_number():
   params, x = h.conv_params(2), h.pictures((12, 5, 5, 2))
   labels = jnp.arange(12) % 2
-  batches = [(x[:8], labels[:8]), (x[8:], labels[8:])]
+  batches = [(x[:6], labels[:6]), (x[6:], labels[6:])]
   found = metrics.separability(
     h.convolutional, params, batches, layers=[1], num_classes=2, key=KEY
   )

@@ -57,8 +57,8 @@ class GlassBox:
 
   Raises:
     GlassBoxError: for unknown parts or classifiers; when used, for pictures,
-      labels or components that do not fit, before :meth:`fit`, and where
-      scikit-learn is needed and missing.
+      labels or components that do not fit, numbers that are not finite, before
+      :meth:`fit`, and where scikit-learn is needed and missing.
     SymmetryError: when used, if the group cannot act on the pictures.
 
   Examples:
@@ -128,7 +128,7 @@ class GlassBox:
     x = _checked(x)
     found, labels = np.unique(_checked_labels(y, len(x)), return_inverse=True)
     _check_classes(found, classes)
-    self._fitted = fit_layers(
+    fitted = fit_layers(
       self._layers,
       self.feature_params,
       x,
@@ -139,7 +139,8 @@ class GlassBox:
       batch_size=self.batch_size,
       key=jax.random.key(self.seed),
     )
-    self.classes = found
+    _check_learned(fitted.classifier)
+    self._fitted, self.classes = fitted, found
     return self
 
   def transform(self, x: ArrayLike) -> jax.Array:
@@ -202,6 +203,11 @@ def _checked(x: ArrayLike) -> jax.Array:
       f'{list(x.shape)}. Convert integers to 0 … 1, and add an axis for one'
       ' channel.'
     )
+  if not jnp.isfinite(x).all():
+    raise GlassBoxError(
+      'x has numbers that are NaN or infinite. Leave those pictures out, or'
+      ' fill the gaps with jnp.nan_to_num.'
+    )
   return x
 
 
@@ -213,6 +219,16 @@ def _checked_labels(y: ArrayLike, count: int) -> np.ndarray:
       f' {labels.shape}.'
     )
   return labels
+
+
+def _check_learned(classifier: Any) -> None:
+  arrays = [a for a in jax.tree.leaves(classifier) if isinstance(a, jax.Array)]
+  if not all(jnp.isfinite(a).all() for a in arrays):
+    raise GlassBoxError(
+      'The classifier has no finite solution for these reduced features. Ask'
+      ' for fewer components, or for more shrinkage or penalty, such as'
+      ' glassbox.LDA(shrinkage=0.01).'
+    )
 
 
 def _check_classes(found: np.ndarray, wanted: ArrayLike | None) -> None:

@@ -107,8 +107,8 @@ def _exact(rows: jax.Array, components: int) -> PCA:
     energies, directions = _largest(product(rows.T, rows), components)
   else:
     energies, sides = _largest(product(rows, rows.T), components)
-    norms = jnp.sqrt(jnp.maximum(energies, jnp.finfo(rows.dtype).tiny))
-    directions = product(rows.T, sides) / norms[None]
+    # not divided by lengths: of rows that are no more than repeated, some are 0
+    directions = _orthonormal(product(rows.T, sides))
   return _made(mean, rows, energies, directions)
 
 

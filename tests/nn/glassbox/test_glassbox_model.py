@@ -151,6 +151,13 @@ X, Y = jnp.zeros((6, 4, 4, 1)), np.arange(6) % 2
     (lambda: box().fit(X, Y), '1 … 5, got 30: 6 rows'),
     (lambda: box().fit(X[..., 0], Y), 'axis for one channel'),
     (lambda: box().fit(X.astype(int), Y), 'Convert integers'),
+    (lambda: box().fit(X.at[3, 0, 0].set(jnp.nan), Y), 'Leave those pictures'),
+    (
+      lambda: glassbox.GlassBox(
+        components=3, classifier=glassbox.LDA(shrinkage=0.0)
+      ).fit(X, Y),
+      'more shrinkage or penalty',
+    ),
     (lambda: box().fit(X, Y[:5]), r'labels \(6,\)'),
     (lambda: box().fit(X, 0 * Y), 'two classes or more, but every'),
     (lambda: box().fit(X, Y, np.array([0, 1, 7])), 'No picture is of class 7'),

@@ -50,6 +50,16 @@ def test_equal_rows_have_no_shares_and_shorts_are_widened():
   assert short.directions.dtype == jnp.float32
 
 
+def test_repeated_rows_give_finite_orthonormal_directions():
+  rows = jnp.asarray(random_array(2, (3, 40)), jnp.float32)
+  pca = glassbox.fit_pca(jnp.tile(rows, (3, 1)), 7)  # of rank two
+  gram = pca.directions.T @ pca.directions
+  np.testing.assert_allclose(gram, np.eye(7), atol=1e-5)
+  assert pca.variances[2:].max() < 1e-5 * pca.variances[1]
+  reduced = glassbox.reduce(pca, rows)
+  assert jnp.abs(reduced[:, 2:]).max() < 1e-3
+
+
 @pytest.mark.parametrize(
   ('rows', 'components', 'match'),
   [

@@ -10,6 +10,7 @@ import optax
 
 from bort_jax.nn.glassbox.classifiers.classifier import Linear, check_setting
 from bort_jax.nn.glassbox.errors import GlassBoxError
+from bort_jax.validation import is_integer
 
 
 class Layers(NamedTuple):
@@ -59,6 +60,11 @@ class MLP:
       check_setting('MLP', name, getattr(self, name))
       if getattr(self, name) == 0:
         raise GlassBoxError(f'MLP: {name} must not be 0.')
+    for name in ('hidden', 'steps', 'batch_size'):
+      if not is_integer(getattr(self, name)):
+        raise GlassBoxError(
+          f'MLP: {name} must be an integer, got {getattr(self, name)!r}.'
+        )
 
   @functools.partial(jax.jit, static_argnums=(0, 3))
   def fit(
