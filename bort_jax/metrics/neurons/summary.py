@@ -162,7 +162,7 @@ def summary_cells(row: LayerSummary) -> list[str]:
 
   Examples:
     >>> from bort_jax.metrics import neurons
-    >>> row = neurons.LayerSummary('act1', 8, 7, 0.5, *(10 * [float('nan')]))
+    >>> row = neurons.LayerSummary('act1', 8, 7, 0.5, *(11 * [float('nan')]))
     >>> neurons.summary_cells(row)[:4]
     ['act1', '7 of 8', '0.5', '–']
   """
