@@ -1,6 +1,7 @@
 """Top pictures of units, from a stream, and what they say of consistency."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -303,6 +304,7 @@ def test_influence_is_what_the_logit_loses():
     outputs, PARAMS, x, target, layer='code', units=[5, 0]
   )
   np.testing.assert_allclose(some, found[:, [5, 0]], rtol=1e-6)
+  units: Any
   for units in ([8], [-1], [0.5], []):
     with pytest.raises(MetricError, match='units must be a list of numbers 0'):
       neurons.influence(outputs, PARAMS, x, target, layer='code', units=units)

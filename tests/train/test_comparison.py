@@ -303,9 +303,10 @@ def test_help_explains_every_setting(capsys):
     cli.main(['train', '--help'])
   out = capsys.readouterr().out
   for name in TrainConfig.__dataclass_fields__:
-    if name == 'augment':
-      continue  # its own fields, below
+    if name in ('augment', 'adversarial'):
+      continue  # their own fields, below
     assert f'--{name.replace("_", "-")}' in out
   assert re.search(r'default:\s+digits', out)
   assert '--pad-crop' in out
+  assert '--attack' in out
   assert 'cifar10_resnet20' in out
