@@ -19,7 +19,8 @@ The first is that of the digits' table. That of CIFAR-10 is of a short run:
       --constraints none --epochs 1 --train-split 'train[:40%]' \
       --scope.confidence None --scope.mosaics 24 --scope.posthoc-mosaics 4 \
       --scope.posthoc 'gradient × input' --scope.perturbed 16 \
-      --scope.inverted 2 --scope.layers stem
+      --scope.inverted 2 --scope.layers stem \
+      --note 'The pictures are of a JPEG-recompressed copy of CIFAR-10.'
 """
 
 import dataclasses
@@ -66,6 +67,7 @@ def main(
   data_dir: pathlib.Path | None = None,
   runs: pathlib.Path = pathlib.Path('runs'),
   scope: Scope = _WHOLE,
+  note: str = '',
 ) -> None:
   """Trains and judges.
 
@@ -82,6 +84,7 @@ def main(
     data_dir: TFDS directory.
     runs: where trained networks are kept.
     scope: how much is judged.
+    note: what else is to be known of the data; stands under the tables.
   """
   base = _DIGITS if config == 'digits' else configs.load_config(config)
   base = dataclasses.replace(
@@ -123,9 +126,8 @@ def main(
           arms[name][measure] = judged()
           path.write_text(json.dumps(arms, indent=1) + '\n')
           print(name, measure, flush=True)
-  bcos_tables.write(
-    folder, {k: v for k, v in arms.items() if _judged(v, scope)}
-  )
+  judged = {k: v for k, v in arms.items() if _judged(v, scope)}
+  bcos_tables.write(folder, judged, note)
 
 
 def arm_of(
