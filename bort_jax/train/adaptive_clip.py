@@ -43,9 +43,7 @@ def adaptive_clip(limit: float) -> optax.GradientTransformation:
 
   def update(updates, state, params=None):
     if params is None:
-      raise ValueError(
-        'Adaptive clipping needs params: update(g, state, params).'
-      )
+      raise ValueError('Adaptive clipping needs params, the third argument.')
     of_matrix = lambda view, w, g: on_matrices(_rows_clipped, view, g, w, limit)
     of_other = lambda w, g: _clipped(g, _norm(g), _norm(w), limit)
     clipped = map_matrices(of_matrix, None, params, updates, others=of_other)
