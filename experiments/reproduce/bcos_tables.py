@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from bcos_measures import OWN, RANDOM
+from bcos_scope import COSINE, among
 from matplotlib.figure import Figure
 
 # Nine layers, MaxOut 2, 100 epochs on CIFAR-10: accuracy in %, and the median
@@ -82,6 +83,7 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
     'median',
     *(['published accuracy', 'published 3×3, median'] if published else []),
     'orthogonality error',
+    COSINE,
     'mean abs. cos',
     'of the best unit',
     *(f'error {layer}' for layer in back),
@@ -101,6 +103,7 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
         ),
         *(_published(exponent, training) if published else []),
         _cell([arm['orthogonality error'] for arm in group], '.2g'),
+        _cell([arm[COSINE] for arm in group], '.2f'),
         *(
           _cell([a['alignment'][k] for a in group], '.3f')
           for k in ('all', 'best')
@@ -128,7 +131,7 @@ def methods_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
       else:
         curves = [arm['perturbation'][name] for arm in group]
         cells = [
-          *(_cell(_scores(group, grid, name), '.2f') for grid in ('2', '3')),
+          *(_cell(_beside(group, grid, name), '.2f') for grid in (2, 3)),
           *(
             _cell([c[order]['mean'] for c in curves], '.2f')
             for order in ('least first', 'most first')
@@ -185,6 +188,14 @@ def _scores(
   return [one[middle] for one in judged if one.get(middle) is not None]
 
 
+def _beside(group: list[Any], grid: int, method: str) -> list[float]:
+  """Scores on the mosaics that all methods are judged on."""
+  if method != OWN:
+    return _scores(group, str(grid), method)
+  judged = [arm[among(grid)] for arm in group]
+  return [one['mean'] for one in judged if one.get('mean') is not None]
+
+
 def _back(group: list[Any], layer: str) -> str:
   errors = [arm[layer]['raw']['mean'] for arm in group if 'raw' in arm[layer]]
   return _cell(errors, '.2g') if errors else 'refused'
@@ -231,10 +242,14 @@ def _words(arms: Mapping[str, Any]) -> str:
     f' {of("epochs")} epochs. Means, and medians beside those of B-cos; ± is'
     ' the standard deviation over seeds. Localisation: the grid pointing game'
     f' of pictures predicted right{_sure(facts)}, by chance 0.25 and 0.11;'
-    f' {mosaics} (published: 500) for B-cos, {scope("posthoc_mosaics")} for'
-    f' other explanations; integrated gradients of {scope("steps")} steps.'
-    ' Least and most first: area under the probability of the class while'
-    f' pixels of the coded picture go to zero, {scope("perturbed")} pictures.'
+    f' {mosaics} (published: 500) in the first table, the'
+    f' {scope("posthoc_mosaics")} first of them in the second; integrated'
+    f' gradients of {scope("steps")} steps.'
+    ' Orthogonality error: of the weights as they are, whose lengths B-cos'
+    ' layers ignore; the cos of two units is of all layers with no more units'
+    ' than inputs. Least and most first: area under the probability of the'
+    ' class while pixels of the coded picture go to zero,'
+    f' {scope("perturbed")} pictures.'
     ' Error back: relative, of pictures run to a layer and back'
     f' ({scope("inverted")} pictures); 1 is a black picture. jax'
     f' {jax.__version__} on {jax.devices()[0].device_kind}'
