@@ -5,7 +5,7 @@ what each network's linear map adds up to for the class, pixel by pixel, and the
 colours that it asks for. From the project's root:
 
     python experiments/reproduce/bcos_gallery.py \
-      runs/digits_B=1* runs/digits_B=2*
+      runs/digits_B=1_plain*seed=0 runs/digits_B=2_plain*seed=0
 """
 
 import dataclasses
