@@ -16,10 +16,10 @@ from bort_jax.inversion.linear_map import (
   AffineMap,
   affine_map,
   masked,
-  tangent_map,
 )
 from bort_jax.inversion.program import Program, read
 from bort_jax.inversion.segments import Constants, Piece
+from bort_jax.inversion.start import start_of
 
 Method: TypeAlias = Literal['auto', 'least_squares', 'published', 'transpose']
 Rule: TypeAlias = Callable[..., jax.Array]
@@ -85,7 +85,7 @@ def undo(
   function = setting.function(piece)
   if piece.kind == 'residual':
     return _undo_residual(function, setting, y, known)
-  start = _start(piece, function, y)
+  start = start_of(function, piece.like, y)
   x, steps = gauss_newton(
     function, y, start, known, setting.tolerance, setting.max_steps
   )
@@ -288,32 +288,6 @@ def _iterated(
   x, steps = loops.cond(done, keep, refine)
   # as float: custom_root wants tangents of what it carries along
   return x, (jnp.float32(found.steps + steps), found.contraction)
-
-
-def _start(piece: Piece, function, y: jax.Array) -> jax.Array:
-  """Where Gauss–Newton starts: y itself, or the scaled transpose of it."""
-  if piece.like.shape == y.shape:
-    return y.astype(piece.like.dtype)
-  zeros, ones = (
-    f(piece.like.shape, piece.like.dtype) for f in (jnp.zeros, jnp.ones)
-  )
-  start, moves = _steepest(function, zeros, y)
-  # powers of x are flat at 0, and nothing would move from there
-  from_ones, _ = _steepest(function, ones, y)
-  return jnp.where(moves, start, from_ones)
-
-
-def _steepest(
-  function, x: jax.Array, y: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """The best point along the gradient from x, and whether there is one."""
-  tangent = tangent_map(function, x)
-  miss = y - tangent.offset
-  back = tangent.transpose(miss)
-  forth = tangent.apply(back)
-  energy = jnp.sum(jnp.square(forth))
-  along = jnp.sum(forth * miss)
-  return x + back * along / jnp.where(energy > 0, energy, 1), energy > 0
 
 
 def _needs_x(piece: Piece) -> InversionError:

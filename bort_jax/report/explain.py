@@ -24,7 +24,7 @@ from bort_jax.report.measures import (
 )
 from bort_jax.report.method import Method
 from bort_jax.report.methods import choose_methods
-from bort_jax.report.own import OWN, is_bcos
+from bort_jax.report.own import with_own
 from bort_jax.report.page import Content, render
 from bort_jax.report.pictures import PROTOCOL_MARGIN, read_pictures
 from bort_jax.report.run import run_drawings, run_table, settings_of, summary_of
@@ -101,8 +101,8 @@ def explain(
     )
   tell('restoring the networks')
   run = restore_run(config, checkpoint)
-  if not methods and is_bcos(run.network, next(iter(run.weights.values()))):
-    chosen = [*OWN, *chosen]
+  if not methods:
+    chosen = with_own(chosen, run.network, next(iter(run.weights.values())))
   own = read_pictures(
     images,
     run.source.image_shape,

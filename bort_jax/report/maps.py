@@ -91,13 +91,13 @@ def shown_maps(maps: np.ndarray | str, kind: MapKind) -> list[Shown]:
     return [Shown(why=maps)]
   thin = [_thinned(one) for one in maps]
   if kind == 'colours':
-    colored = np.stack([_on_white(one) for one in thin], 1)
+    colored = np.stack([on_white(one) for one in thin], 1)
   else:
     colored = np.stack([map_colors(one, kind) for one in thin], 1)
   return [Shown([encode(one) for one in picture]) for picture in colored]
 
 
-def _on_white(pictures: np.ndarray) -> np.ndarray:
+def on_white(pictures: np.ndarray) -> np.ndarray:
   """Pictures (..., 4) in 0 … 1 as they look on white paper, (..., 3) uint8."""
   colours, opacity = pictures[..., :3], pictures[..., 3:]
   seen = opacity * colours + (1 - opacity)

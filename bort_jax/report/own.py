@@ -1,5 +1,6 @@
 """The explanations that B-cos networks have of themselves."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -60,3 +61,10 @@ OWN = (
     _picture,
   ),
 )
+
+
+def with_own(
+  methods: Sequence[Method], network: Any, weights: Any
+) -> list[Method]:
+  """The methods, after a network's own explanations where it has any."""
+  return [*(OWN if is_bcos(network, weights) else ()), *methods]

@@ -278,7 +278,7 @@ def make_evaluate(
   network: Network,
   source: Source,
   parallel: Parallel,
-  loss: Loss = 'softmax',
+  loss: Loss,
 ) -> Evaluate:
   """Mean loss and accuracy over the test pictures, each counted once."""
   count = parallel.evaluation(

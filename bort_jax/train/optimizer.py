@@ -13,6 +13,7 @@ from bort_jax import (
   keep_orthogonal,
 )
 from bort_jax.selection import map_matrices
+from bort_jax.train.adaptive_clip import adaptive_clip
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
 
@@ -75,7 +76,7 @@ def make_optimizer(
   if config.clip_norm is not None:
     links.insert(0, optax.clip_by_global_norm(config.clip_norm))
   if config.clip_adaptive is not None:
-    links.insert(0, optax.adaptive_grad_clip(config.clip_adaptive))
+    links.insert(0, adaptive_clip(config.clip_adaptive))
   if constrained and config.constraint == 'hard':
     links.append(keep_orthogonal(config.amplitude))
   tx = optax.chain(*links)

@@ -19,18 +19,21 @@ The first is that of the digits' table. That of CIFAR-10 is of a short run:
       --constraints none --epochs 1 --train-split 'train[:40%]' \
       --scope.confidence None --scope.mosaics 24 --scope.posthoc-mosaics 4 \
       --scope.posthoc 'gradient × input' --scope.perturbed 16 \
-      --scope.inverted 2 --scope.layers stem
+      --scope.inverted 2 --scope.layers stem \
+      --note 'The pictures are of a JPEG-recompressed copy of CIFAR-10.'
 """
 
 import dataclasses
 import itertools
 import json
 import pathlib
+import re
 from typing import Any, Literal
 
 import bcos_tables
 import tyro
-from bcos_measures import Judge, Scope
+from bcos_measures import Judge
+from bcos_scope import Scope, names_of
 
 from bort_jax import configs
 from bort_jax.train import TrainConfig, train
@@ -66,6 +69,7 @@ def main(
   data_dir: pathlib.Path | None = None,
   runs: pathlib.Path = pathlib.Path('runs'),
   scope: Scope = _WHOLE,
+  note: str = '',
 ) -> None:
   """Trains and judges.
 
@@ -75,13 +79,14 @@ def main(
     constraints: none: as published. soft: with Bort.
     seeds: of weights and batches.
     gamma: strength of Bort. With 100, the library's default, training diverges
-      from the published initial weights, whose singular values reach 3.
+      from the published initial weights, whose singular values reach 4.8.
     max_out: units of one output; 2 is published too, and takes twice as long.
     epochs: instead of those of the configuration.
     train_split: part of the set to train on.
     data_dir: TFDS directory.
     runs: where trained networks are kept.
     scope: how much is judged.
+    note: what else is to be known of the data; stands under the tables.
   """
   base = _DIGITS if config == 'digits' else configs.load_config(config)
   base = dataclasses.replace(
@@ -95,16 +100,15 @@ def main(
   path = folder / 'results.json'
   arms = json.loads(path.read_text()) if path.exists() else {}
   strengths = {'none': base.gamma, 'soft': gamma}
+  facts: dict[str, Any] = {}
   for exponent in b:
     judge = None  # compiled for an exponent, shared by what differs in weights
     for constraint, seed in itertools.product(constraints, seeds):
       base = dataclasses.replace(base, gamma=strengths[constraint])
       arm = arm_of(base, exponent, max_out, constraint, seed, runs)
       facts = _facts(arm, scope)
-      name = f'B={exponent:g} {constraint} seed={seed}'
-      if arms.get(name, {}).get('facts') != facts:
-        arms[name] = {'facts': facts}
-      if _judged(arms[name], scope):
+      name = _name_of(arm, exponent, max_out)
+      if _judged(arms.get(name, {}), facts, scope):
         continue
       result = train(arm)
       (fit,) = result.fits.values()
@@ -113,19 +117,21 @@ def main(
         network = network_of(arm, source, make_parallel(arm))
         judge = Judge(network, source, exponent, scope)
       (row,) = result.rows
-      arms[name] |= {
+      found = {
         'accuracy': row.test_accuracy,
         'orthogonality error': row.orthogonality_error,
         'seconds': round(row.seconds),
+        **_so_far(arm, facts),
       }
       for measure, judged in judge.measures(fit.params, fit.stats).items():
-        if measure not in arms[name]:
-          arms[name][measure] = judged()
-          path.write_text(json.dumps(arms, indent=1) + '\n')
+        if measure not in found:
+          found[measure] = judged()
+          _write(_place(arm), found)
           print(name, measure, flush=True)
-  bcos_tables.write(
-    folder, {k: v for k, v in arms.items() if _judged(v, scope)}
-  )
+      arms[name] = found
+      _write(path, arms)
+  beside = {k: v for k, v in arms.items() if _beside(v['facts'], facts, gamma)}
+  bcos_tables.write(folder, beside, note)
 
 
 def arm_of(
@@ -137,20 +143,57 @@ def arm_of(
   runs: pathlib.Path,
 ) -> TrainConfig:
   """The settings of one network, and the directory of its run."""
-  name = 'plain' if constraint == 'none' else 'bort'
+  base = dataclasses.replace(base, constraint=constraint, seed=seed)
+  name = _name_of(base, exponent, max_out)
   return dataclasses.replace(
     base,
     model_options=(f'b={exponent}', f'max_out={max_out}'),
-    constraint=constraint,
-    seed=seed,
     resume=True,
-    run_dir=runs / f'{base.data}_b{exponent}_{name}_seed{seed}',
+    run_dir=runs / re.sub(r'[^\w.=]+', '_', f'{base.data} {name}'),
   )
 
 
-def _judged(arm: dict[str, Any], scope: Scope) -> bool:
-  """Whether nothing is left to measure; what is deepest comes last."""
-  return all(f'back from {layer}' in arm for layer in scope.layers)
+def _name_of(arm: TrainConfig, exponent: float, max_out: int) -> str:
+  """By what networks of one folder differ."""
+  bort = f'bort={arm.gamma:g}' if arm.constraint == 'soft' else 'plain'
+  return (
+    f'B={exponent:g} {bort} max_out={max_out} epochs={arm.num_epochs}'
+    f' {arm.train_split} seed={arm.seed}'
+  )
+
+
+def _judged(arm: dict[str, Any], facts: dict[str, Any], scope: Scope) -> bool:
+  """Whether nothing is left to measure."""
+  return arm.get('facts') == facts and all(n in arm for n in names_of(scope))
+
+
+def _place(arm: TrainConfig) -> pathlib.Path:
+  """Where measures are until all are there: beside the network they are of."""
+  assert arm.run_dir is not None
+  return arm.run_dir / 'judged.json'
+
+
+def _so_far(arm: TrainConfig, facts: dict[str, Any]) -> dict[str, Any]:
+  path = _place(arm)
+  found = json.loads(path.read_text()) if path.exists() else {}
+  return found if found.get('facts') == facts else {'facts': facts}
+
+
+def _beside(
+  others: dict[str, Any], facts: dict[str, Any], gamma: float
+) -> bool:
+  """Whether networks stand in one table, whatever their B and seed."""
+  free = ('options', 'constraint', 'gamma', 'seed')
+  rest = lambda facts: {k: v for k, v in facts.items() if k not in free}
+  return (
+    rest(others) == rest(facts)
+    and others['options'][1:] == facts['options'][1:]
+    and others['gamma'] in (None, gamma)
+  )
+
+
+def _write(path: pathlib.Path, content: dict[str, Any]) -> None:
+  path.write_text(json.dumps(content, indent=1) + '\n')
 
 
 def _facts(arm: TrainConfig, scope: Scope) -> dict[str, Any]:

@@ -5,8 +5,7 @@ what each network's linear map adds up to for the class, pixel by pixel, and the
 colours that it asks for. From the project's root:
 
     python experiments/reproduce/bcos_gallery.py \
-      runs/cifar10_b1.0_plain_seed0 runs/cifar10_b2.0_plain_seed0 \
-      --data-dir DIR
+      runs/digits_B=1_plain*seed=0 runs/digits_B=2_plain*seed=0
 """
 
 import dataclasses
@@ -18,6 +17,7 @@ import tyro
 
 from bort_jax import nn, plots
 from bort_jax.report.gather import first_test_pictures, spread
+from bort_jax.report.maps import on_white
 from bort_jax.train.report import Restored, restore_run
 from bort_jax.train.run_dir import read_config
 from bort_jax.train.step import to_unit_range
@@ -63,7 +63,7 @@ def main(
       label += ', Bort'
     label = label if f'{label}\ncontributions' not in rows else name
     rows[f'{label}\ncontributions'] = plots.map_colors(maps, 'signed') / 255
-    rows[f'{label}\nin colours'] = _on_white(np.asarray(drawn))
+    rows[f'{label}\nin colours'] = on_white(np.asarray(drawn)) / 255
   config = first.config
   folder = pathlib.Path(__file__).parent / 'bcos'
   output = output or folder / f'{config.data}_{config.model}' / 'gallery.png'
@@ -83,11 +83,6 @@ def _functional(run: Restored):
   """The network of a run, which trained one alone."""
   ((params, stats),) = run.weights.values()
   return nn.functional(run.network.merge(params, stats))
-
-
-def _on_white(pictures: np.ndarray) -> np.ndarray:
-  colours, opacity = pictures[..., :3], pictures[..., 3:]
-  return opacity * colours + (1 - opacity)
 
 
 if __name__ == '__main__':

@@ -1,14 +1,15 @@
 """What one B-cos network is judged by."""
 
-import dataclasses
 import functools
+import re
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from bcos_angles import cosines_of, largest_cosine
+from bcos_scope import COSINE, GRIDS, Scope, among
 
 from bort_jax import attribution, inversion, metrics, nn
 from bort_jax.train.network import Network
@@ -19,40 +20,6 @@ OWN, RANDOM = 'B-cos', metrics.CONTROL
 _SEED = 42  # of the published mosaics
 _AT_ONCE = 16  # mosaics and their classes
 _LAST = 'last'  # of the stages
-Posthoc = Literal[
-  'gradient × input', 'integrated gradients', 'Grad-CAM', 'guided backprop'
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Scope:
-  """How much is judged.
-
-  Attributes:
-    mosaics: most of each grid, for the network's own explanations.
-    posthoc: which post-hoc methods are judged beside.
-    posthoc_mosaics: how many of them for post-hoc methods, which take longer.
-    confidence: sigmoid of the logit above which a picture is sure; None takes
-      all that are predicted right, as networks of few epochs need it.
-    smooth: side of the average before maps are judged; 1 as for CIFAR.
-    steps: of integrated gradients.
-    perturbed: pictures whose pixels are taken away.
-    inverted: pictures that are run backwards.
-    layers: to which they are run and from which they come back; ``'last'`` is
-      the last block.
-    max_steps: most iterations in a segment on the way back.
-  """
-
-  mosaics: int = 50
-  posthoc: tuple[Posthoc, ...] = get_args(Posthoc)
-  posthoc_mosaics: int = 12
-  confidence: float | None = 0.5
-  smooth: int = 1
-  steps: int = 8
-  perturbed: int = 32
-  inverted: int = 4
-  layers: tuple[str, ...] = ('stem', 'stage1/block1')
-  max_steps: int = 20
 
 
 class Judge:
@@ -83,7 +50,8 @@ class Judge:
     shapes = jax.eval_shape(
       self.outputs, network.init(), to_unit_range(images[:1])
     )
-    self.last = max(name for name in shapes if name.startswith('stage'))
+    stages = [name for name in shapes if name.startswith('stage')]
+    self.last = max(stages, key=_numbers)
     self.own = bcos_map
     known = {
       'gradient × input': attribution.gradient_times_input,
@@ -100,12 +68,17 @@ class Judge:
     weights = params, stats
     logits = functools.cache(lambda: self._all_logits(weights))
     return {
+      COSINE: lambda: largest_cosine(params),
       'alignment': lambda: self._alignment(weights),
       **{
         f'localisation {grid}': lambda grid=grid: self._localisation(
           weights, logits(), grid
         )
-        for grid in (2, 3)
+        for grid in GRIDS
+      },
+      **{
+        among(grid): lambda grid=grid: self._own_among(weights, logits(), grid)
+        for grid in GRIDS
       },
       'perturbation': lambda: self._perturbation(weights, logits()),
       **{
@@ -133,20 +106,30 @@ class Judge:
       self.outputs, weights, x, target, layer=self.last
     )
 
-  def _localisation(self, weights, logits, grid: int) -> dict[str, Any]:
-    scope = self.scope
+  def _mosaics(self, logits, grid: int) -> np.ndarray:
+    return metrics.draw_mosaics(
+      logits,
+      self.labels,
+      key=jax.random.key(_SEED),
+      grid=grid,
+      count=self.scope.mosaics,
+      confidence=self.scope.confidence,
+    )
+
+  def _own_among(self, weights, logits, grid: int) -> dict[str, Any]:
+    """The network's own explanations, on the mosaics of post-hoc methods."""
     try:
-      layout = metrics.draw_mosaics(
-        logits,
-        self.labels,
-        key=jax.random.key(_SEED),
-        grid=grid,
-        count=scope.mosaics,
-        confidence=scope.confidence,
-      )
+      layout = self._mosaics(logits, grid)
     except metrics.MetricError as error:
       return {'why': str(error)}
-    few = layout[: scope.posthoc_mosaics]
+    return self._play(weights, self.own, layout[: self.scope.posthoc_mosaics])
+
+  def _localisation(self, weights, logits, grid: int) -> dict[str, Any]:
+    try:
+      layout = self._mosaics(logits, grid)
+    except metrics.MetricError as error:
+      return {'why': str(error)}
+    few = layout[: self.scope.posthoc_mosaics]
     play = functools.partial(self._play, weights)
     return {
       OWN: play(self.own, layout),
@@ -247,44 +230,6 @@ def random_map(apply_fn, params, x, target) -> jax.Array:
   return metrics.random_attribution(jax.random.key(0), x)
 
 
-def cosines_of(model: nnx.Module, x: jax.Array) -> dict[str, jax.Array]:
-  """The |cos| of the angles between each layer's units and what comes in.
-
-  Args:
-    model: a network of B-cos convolutions; it is changed.
-    x: pictures.
-
-  Returns:
-    (N, height, width, units) of each layer, by its path.
-  """
-  cosines: dict[str, jax.Array] = {}
-  for path, module in list(nnx.iter_modules(model)):
-    if isinstance(module, nn.bcos.BcosConv):
-      parent: Any = model
-      for key in path[:-1]:
-        inside = isinstance(key, int)
-        parent = parent[key] if inside else getattr(parent, str(key))
-      name = '/'.join(map(str, path))
-      setattr(parent, str(path[-1]), _Listening(module, name, cosines))
-  model(x)  # pyright: ignore[reportCallIssue]
-  return cosines
-
-
-class _Listening(nnx.Module):
-  """A layer that tells the angles between its units and what comes in."""
-
-  def __init__(self, layer: nn.bcos.BcosConv, name: str, cosines: dict):
-    self.layer, self.name, self.tell = layer, name, cosines.__setitem__
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    linear, squared = nnx.clone(self.layer), nnx.clone(self.layer)
-    linear.b, squared.b = 1.0, 2.0
-    y = linear(x)
-    cosine = jnp.abs(squared(x)) / jnp.where(y == 0, 1, jnp.abs(y))
-    self.tell(self.name, cosine)
-    return self.layer(x)
-
-
 def spread_of(values: np.ndarray) -> dict[str, float | int | None]:
   """Mean, median, standard error and number of what is defined."""
   defined = values[np.isfinite(values)].astype(np.float64)
@@ -297,6 +242,10 @@ def spread_of(values: np.ndarray) -> dict[str, float | int | None]:
     'count': count,
     'undefined': len(values) - count,
   }
+
+
+def _numbers(name: str) -> list[int]:
+  return [int(number) for number in re.findall(r'\d+', name)]
 
 
 def _rounded(value: Any) -> float | None:

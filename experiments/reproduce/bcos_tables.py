@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from bcos_measures import OWN, RANDOM
+from bcos_scope import COSINE, among
 from matplotlib.figure import Figure
 
 # Nine layers, MaxOut 2, 100 epochs on CIFAR-10: accuracy in %, and the median
@@ -23,19 +24,22 @@ PUBLISHED = {
 _TRAINING = {'none': 'plain', 'soft': 'Bort'}
 
 
-def write(folder: pathlib.Path, arms: Mapping[str, Any]) -> None:
+def write(
+  folder: pathlib.Path, arms: Mapping[str, Any], note: str = ''
+) -> None:
   """Writes table.md, table.csv and figure.png.
 
   Args:
     folder: where.
     arms: what is known of each network.
+    note: what else is said under the table.
   """
   groups = grouped(arms)
   text = '\n\n'.join(
     [
       networks_table(groups),
       methods_table(groups),
-      _words(arms),
+      ' '.join([_words(arms), *([note] if note else [])]),
     ]
   )
   (folder / 'table.md').write_text(text + '\n')
@@ -74,9 +78,12 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
     'seeds',
     'accuracy',
     'localisation 2×2',
+    'median',
     '3×3',
-    *(['published accuracy', 'published 3×3'] if published else []),
+    'median',
+    *(['published accuracy', 'published 3×3, median'] if published else []),
     'orthogonality error',
+    COSINE,
     'mean abs. cos',
     'of the best unit',
     *(f'error {layer}' for layer in back),
@@ -89,9 +96,14 @@ def networks_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
         training,
         str(len(group)),
         _cell([100 * arm['accuracy'] for arm in group], '.1f', ' %'),
-        *(_cell(_scores(group, grid, OWN), '.2f') for grid in ('2', '3')),
+        *(
+          _cell(_scores(group, grid, OWN, middle), '.2f')
+          for grid in ('2', '3')
+          for middle in ('mean', 'median')
+        ),
         *(_published(exponent, training) if published else []),
         _cell([arm['orthogonality error'] for arm in group], '.2g'),
+        _cell([arm[COSINE] for arm in group], '.2f'),
         *(
           _cell([a['alignment'][k] for a in group], '.3f')
           for k in ('all', 'best')
@@ -119,7 +131,7 @@ def methods_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
       else:
         curves = [arm['perturbation'][name] for arm in group]
         cells = [
-          *(_cell(_scores(group, grid, name), '.2f') for grid in ('2', '3')),
+          *(_cell(_beside(group, grid, name), '.2f') for grid in (2, 3)),
           *(
             _cell([c[order]['mean'] for c in curves], '.2f')
             for order in ('least first', 'most first')
@@ -168,9 +180,19 @@ def figure(groups: Mapping[tuple[float, str], list[Any]]) -> Figure:
   return found
 
 
-def _scores(group: list[Any], grid: str, method: str) -> list[float]:
-  """The mean of each seed that has one."""
+def _scores(
+  group: list[Any], grid: str, method: str, middle: str = 'mean'
+) -> list[float]:
+  """The mean or median of each seed that has one."""
   judged = [arm[f'localisation {grid}'].get(method, {}) for arm in group]
+  return [one[middle] for one in judged if one.get(middle) is not None]
+
+
+def _beside(group: list[Any], grid: int, method: str) -> list[float]:
+  """Scores on the mosaics that all methods are judged on."""
+  if method != OWN:
+    return _scores(group, str(grid), method)
+  judged = [arm[among(grid)] for arm in group]
   return [one['mean'] for one in judged if one.get('mean') is not None]
 
 
@@ -206,28 +228,53 @@ def _flat(arm: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def _words(arms: Mapping[str, Any]) -> str:
-  facts = next(iter(arms.values()))['facts']
-  scope = facts['scope']
-  confidence = scope['confidence']
-  sure = f' and surely (sigmoid > {confidence})' if confidence else ''
-  counts = {
-    f'{grid}×{grid}': arm[f'localisation {grid}'][OWN]['count']
+  facts = [arm['facts'] for arm in arms.values()]
+  of = lambda key: _range([fact[key] for fact in facts])
+  scope = lambda key: _range([fact['scope'][key] for fact in facts])
+  options = _range([', '.join(fact['options'][1:]) for fact in facts])
+  mosaics = ' and '.join(
+    f'{_range(counts)} mosaics of {grid}×{grid}'
     for grid in (2, 3)
-    for arm in arms.values()
-    if OWN in arm[f'localisation {grid}']
-  }
-  mosaics = ' and '.join(f'{n} scores of {grid}' for grid, n in counts.items())
+    if (counts := _mosaics(arms, grid))
+  )
   return (
-    f'{facts["data"]} ({facts["train_split"]}), {facts["model"]} with'
-    f' {", ".join(facts["options"][1:])}, {facts["epochs"]} epochs. Means; ± is'
+    f'{of("data")} ({of("train_split")}), {of("model")} with {options},'
+    f' {of("epochs")} epochs. Means, and medians beside those of B-cos; ± is'
     ' the standard deviation over seeds. Localisation: the grid pointing game'
-    f' of pictures predicted right{sure}, by chance 0.25 and 0.11;'
-    f' {mosaics} for B-cos, of {scope["posthoc_mosaics"]} mosaics for other'
-    f' explanations; integrated gradients of {scope["steps"]} steps. Least and'
-    ' most first: area under the probability of the class while pixels of the'
-    f' coded picture go to zero, {scope["perturbed"]} pictures. Error back:'
-    ' relative, of pictures run to a layer and back'
-    f' ({scope["inverted"]} pictures); 1 is a black picture. jax'
+    f' of pictures predicted right{_sure(facts)}, by chance 0.25 and 0.11;'
+    f' {mosaics} (published: 500) in the first table, the'
+    f' {scope("posthoc_mosaics")} first of them in the second; integrated'
+    f' gradients of {scope("steps")} steps.'
+    ' Orthogonality error: of the weights as they are, whose lengths B-cos'
+    ' layers ignore; the cos of two units is of all layers with no more units'
+    ' than inputs. Least and most first: area under the probability of the'
+    ' class while pixels of the coded picture go to zero,'
+    f' {scope("perturbed")} pictures.'
+    ' Error back: relative, of pictures run to a layer and back'
+    f' ({scope("inverted")} pictures); 1 is a black picture. jax'
     f' {jax.__version__} on {jax.devices()[0].device_kind}'
     f' ({os.cpu_count()} cores).'
   )
+
+
+def _sure(facts: list[Any]) -> str:
+  """How sure of its pictures a network must be, as published or not."""
+  sure = [fact['scope']['confidence'] for fact in facts]
+  if not any(sure):
+    return ' (the published filter, sigmoid > 0.5 too, is off)'
+  return f' and surely (sigmoid > {_range(sure)})'
+
+
+def _mosaics(arms: Mapping[str, Any], grid: int) -> list[int]:
+  """How many each network's own explanations were judged on."""
+  judged = [arm[f'localisation {grid}'] for arm in arms.values()]
+  return [found[OWN]['count'] // grid**2 for found in judged if OWN in found]
+
+
+def _range(values: list[Any]) -> str:
+  """What all have in common, or all that there is."""
+  different = sorted(set(values), key=str)
+  if all(isinstance(value, int) for value in different):
+    low, high = min(different), max(different)
+    return str(low) if low == high else f'{low} to {high}'
+  return ' or '.join(map(str, different))

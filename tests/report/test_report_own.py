@@ -3,18 +3,19 @@
 import base64
 import functools
 import io
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
 from flax import nnx
 
-from bort_jax import nn
+from bort_jax import attribution, metrics, nn
 from bort_jax.report.maps import maps_of, shown_maps
+from bort_jax.report.measures import Measured, curve_figures
 from bort_jax.report.methods import METHODS, choose_methods
-from bort_jax.report.own import OWN, is_bcos
+from bort_jax.report.own import OWN, is_bcos, with_own
 from bort_jax.report.subject import make_subject
 from bort_jax.train.network import make_network
 
@@ -39,14 +40,39 @@ def bcos():
   return subject_of('bcos_resnet8')
 
 
-def test_contributions_add_up_to_the_logits(bcos):
+def test_contributions_are_those_of_the_frozen_network(bcos):
   subject, weights, x = bcos
   maps = maps_of(CONTRIBUTIONS, subject, weights, x, TARGETS)
   assert isinstance(maps, np.ndarray)
-  assert maps.shape == (2, 2, 8, 8, 1)
-  logits = subject.logits(weights, x) + jnp.log(2.0)  # less the bias, −log 2
-  expected = np.take_along_axis(np.asarray(logits), TARGETS, axis=1).T
-  np.testing.assert_allclose(maps.sum((2, 3, 4)), expected, atol=1e-6)
+  found = [
+    nn.bcos.explain(subject.logits, weights, x, target) for target in TARGETS.T
+  ]
+  expected = np.stack([one.contribution_map for one in found])[..., None]
+  np.testing.assert_allclose(maps, expected, atol=1e-6)
+  # its sum is the logit too, so the sum would not tell it apart
+  other = np.stack(
+    [
+      attribution.gradient_times_input(subject.logits, weights, x, target)
+      for target in TARGETS.T
+    ]
+  ).sum(-1, keepdims=True)
+  assert np.abs(maps - other).max() > 0.1 * np.abs(maps).max()
+
+
+def test_own_explanations_come_before_the_others(bcos):
+  network, weights = bcos[0].logits.network, bcos[1]
+  gradient = choose_methods(('gradient',))
+  assert with_own(gradient, network, weights) == [*OWN, *gradient]
+  other, other_weights, _ = subject_of('patch_net')
+  assert with_own(gradient, other.logits.network, other_weights) == gradient
+
+
+def test_pictures_in_colours_rank_no_pixels():
+  control: Any = Measured(*6 * [None])  # pyright: ignore[reportArgumentType]
+  measured = {CONTRIBUTIONS.name: 'not measured', metrics.CONTROL: control}
+  figures = curve_figures(OWN, measured)
+  assert figures[CONTRIBUTIONS.name].why == 'not measured'
+  assert figures[PICTURE.name].why == 'A picture in colours ranks no pixels.'
 
 
 def test_pictures_are_laid_on_white(bcos):

@@ -10,6 +10,7 @@ import pytest
 
 from bort_jax import spectrum
 from bort_jax.train import TrainConfig
+from bort_jax.train.adaptive_clip import adaptive_clip
 from bort_jax.train.errors import RunError
 from bort_jax.train.optimizer import kernels, make_optimizer, schedule
 
@@ -121,6 +122,29 @@ def test_units_are_clipped_by_the_norm_of_their_weights():
   np.testing.assert_allclose(
     got['kernel'], [[-1.5, -0.3], [-2.0, 0.0]], rtol=1e-6
   )
+
+
+@pytest.mark.parametrize(
+  ('path', 'shape', 'axes'),
+  [
+    (('conv', 'kernel'), (3, 4, 2), (0, 1)),
+    (('query', 'kernel'), (4, 2, 3), (0,)),
+    (('position', 'table'), (2, 3, 4), (0, 1, 2)),
+  ],
+)
+def test_units_of_rank_3_are_rows_of_the_matrix(path, shape, axes):
+  outer, name = path
+  w, g = (np.random.default_rng(seed).normal(size=shape) for seed in (0, 1))
+  g[..., 0] /= 100  # some of it is small enough
+  params, grads = ({outer: {name: jnp.asarray(x)}} for x in (w, g))
+  tx = adaptive_clip(0.5)
+  got: Any
+  got, _ = tx.update(grads, tx.init(params), params)
+  of_weights, of_grads = (
+    np.sqrt((x**2).sum(axes, keepdims=True)) for x in (w, g)
+  )
+  expected = g * np.minimum(1, 0.5 * of_weights / of_grads)
+  np.testing.assert_allclose(got[outer][name], expected, rtol=1e-5)
 
 
 def test_the_schedule_warms_up_and_falls():

@@ -67,7 +67,9 @@ def make_steps(config, options):
   options = options._replace(axis_name=parallel.axis_name)
   start = functools.partial(init_state, network, tx, options.ema is not None)
   step = functools.partial(train_step, network, tx, options)
-  evaluation = functools.partial(evaluation_step, network, parallel.axis_name)
+  evaluation = functools.partial(
+    evaluation_step, network, parallel.axis_name, loss='softmax'
+  )
   return parallel, start, parallel.step(step), parallel.evaluation(evaluation)
 
 

@@ -17,8 +17,8 @@ meant: normalized kernels are constrained as all others are. The rule cannot
 know grouped and depthwise kernels by their names; give ``axes`` for those.
 
 Gradients are clipped, where the published recipe does it, by
-``optax.adaptive_grad_clip(0.01)``, which computes the same; kernels of
-one-dimensional convolutions want its ``axis=(0, 1)``.
+``optax.adaptive_grad_clip(0.01)``, which computes the same but for kernels of
+one-dimensional convolutions, which :mod:`bort_jax.train.adaptive_clip` knows.
 """
 
 from bort_jax.nn.bcos.attention import BcosAttention as BcosAttention

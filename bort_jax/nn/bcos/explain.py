@@ -58,7 +58,8 @@ def explain(
 
   Everything dynamic in the network (see :func:`dynamic`) is held as it is at x;
   what remains is linear, and W is its matrix's row of the class. One forward
-  and one backward pass. The result can be differentiated, in parameters and x,
+  pass, one backward, and one of the linear map alone, of zeros, for what is
+  constant. The result can be differentiated, in parameters and x,
   through the dynamic parts too: losses on explanations train as they should.
 
   Args:
@@ -117,8 +118,8 @@ def explain_all(
 ) -> Explanation:
   """Explains every class of each picture.
 
-  One forward pass, and one backward pass for each class; ``chunk`` of them at
-  a time are in memory beside the result.
+  As :func:`explain`, with one backward pass for each class; ``chunk`` of them
+  at a time are in memory beside the result.
 
   Args:
     apply_fn: as for :func:`explain`.
@@ -157,11 +158,31 @@ def explain_all(
 def _explain_all(apply_fn, output, chunk, params, x) -> Explanation:
   streams, linear = _streams(apply_fn, output, params, x)
   logits, pull = jax.vjp(linear, streams.encoded)
-  units = jnp.eye(logits.shape[1], dtype=logits.dtype)
-  one = lambda unit: pull(jnp.broadcast_to(unit, logits.shape))[0]
-  weights = loops.map_(one, units, batch_size=chunk)
+  count, classes = logits.shape
+  chunk = min(chunk, classes)
+
+  def one(target):
+    unit = jax.nn.one_hot(target, classes, dtype=logits.dtype)
+    (weights,) = pull(jnp.broadcast_to(unit, logits.shape))
+    return weights, _contributions(streams, weights)
+
+  some = jax.vmap(one, out_axes=1)
+
+  def put_some(step, found):
+    # the last steps may overlap; the result is written in place
+    start = jnp.minimum(step * chunk, classes - chunk)
+    put = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
+      whole, part, start, axis=1
+    )
+    return jax.tree.map(put, found, some(start + jnp.arange(chunk)))
+
+  empty = jax.tree.map(
+    lambda part: jnp.zeros((count, classes, *part.shape[2:]), part.dtype),
+    jax.eval_shape(some, jnp.arange(chunk)),
+  )
+  weights, maps = loops.fori_loop(0, -(-classes // chunk), put_some, empty)
   constant = linear(jnp.zeros_like(streams.encoded))
-  return _sums(streams, jnp.moveaxis(weights, 0, 1), logits, constant)
+  return _sums(streams, weights, maps, logits, constant)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
@@ -178,7 +199,9 @@ def _explain(apply_fn, output, params, x, target) -> Explanation:
   defined = lambda a: nan_where_missing(a, target, logits.shape[1])
   pick = lambda a: jnp.take_along_axis(a, target[:, None], axis=1)[:, 0]
   logit, constant = defined(pick(logits)), defined(pick(constants))
-  return _sums(streams, defined(weights), logit, constant)
+  weights = defined(weights)
+  maps = _contributions(streams, weights)
+  return _sums(streams, weights, maps, logit, constant)
 
 
 def _streams(
@@ -188,11 +211,13 @@ def _streams(
   return streams, lambda v: _logits(streams.linear(v), output)
 
 
-def _sums(streams: TwoStreams, weights, logit, constant) -> Explanation:
-  encoded = streams.encoded
-  if weights.ndim > encoded.ndim:
-    encoded = jnp.broadcast_to(encoded[:, None], weights.shape)
-  contribution_map = jnp.sum(wide(weights) * wide(encoded), axis=-1)
+def _contributions(streams: TwoStreams, weights: jax.Array) -> jax.Array:
+  return jnp.sum(wide(weights) * wide(streams.encoded), axis=-1)
+
+
+def _sums(
+  streams: TwoStreams, weights, contribution_map, logit, constant
+) -> Explanation:
   space = tuple(range(logit.ndim, contribution_map.ndim))
   contribution = jnp.sum(contribution_map, axis=space)
   bias = jnp.asarray(streams.logit_bias, logit.dtype)

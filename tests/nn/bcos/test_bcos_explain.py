@@ -141,17 +141,16 @@ def test_one_class_at_a_time_needs_the_memory_of_one():
   convs = [BcosConv(i, 64, (3, 3), rngs=rngs) for i in (6, 64, 64)]
   apply_fn, params = nn.functional(nnx.Sequential(*convs))
   mean = lambda params, x: jnp.mean(apply_fn(params, x), axis=(1, 2))
-  x = jnp.ones((1, 16, 16, 6))
+  x = jnp.ones((2, 16, 16, 6))
 
   def temporary(explain):
-    run = jax.jit(lambda params, x: explain(mean, params, x).contribution)
+    run = jax.jit(lambda params, x: explain(mean, params, x))
     stats: Any = run.lower(params, x).compile().memory_analysis()
     return stats.temp_size_in_bytes
 
-  one = temporary(partial(explain, target=jnp.zeros(1, int)))
-  all_weights = 2 * 64 * x.nbytes
-  assert temporary(explain_all) < 1.5 * one + all_weights
-  assert temporary(partial(explain_all, chunk=64)) > 3 * one + all_weights
+  one = temporary(partial(explain, target=jnp.zeros(2, int)))
+  assert temporary(explain_all) < 1.5 * one
+  assert temporary(partial(explain_all, chunk=64)) > 3 * one
 
 
 def test_explains_under_jit_and_vmap_and_compiles_once(small):
