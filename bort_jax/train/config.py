@@ -103,7 +103,7 @@ class TrainConfig:
   loss: Loss = 'softmax'
   """softmax: cross-entropy. bce: binary cross-entropy of each class, as B-cos
   networks are trained with. bce_uniform_off: the same, with targets of at
-  least one over the number of classes."""
+  least one over the number of classes while training; bce in evaluation."""
   label_smoothing: float = 0.0
   """Probability taken from the true class and spread over all."""
 
