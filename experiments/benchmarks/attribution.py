@@ -64,7 +64,9 @@ def main(repeats: int = 7) -> None:
     '',
     f'{PICTURES} pictures of {SIDE}×{SIDE}; {STEPS} steps, {SAMPLES} samples.'
     ' Spread: of ours, largest less smallest over the median. Difference:'
-    ' relative to the largest value; SmoothGrad draws other noise.'
+    ' relative to the largest value; SmoothGrad draws other noise;'
+    ' deconvnet lets through what stands at zeros, of which a window of four'
+    ' equal ones has its maximum in all of them here and in the first there.'
     f' {_versions()}.',
   ]
   print('\n'.join(lines))
