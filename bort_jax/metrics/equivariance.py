@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from bort_jax import symmetry
+from bort_jax import loops, symmetry
 from bort_jax.inversion import Layer
 from bort_jax.metrics.checks import check_hashable, checked_pictures
 from bort_jax.metrics.errors import MetricError
@@ -95,18 +95,7 @@ def equivariance(
     plain = _outputs(apply_fn, layers, params, x)
     if not transports:
       transports = tuple(GroupTransport.start(group, out) for out in plain)
-    # a loop, not a scan: XLA runs convolutions in a scan slowly on CPUs
-    for element in range(group.order):
-      transports = _add(
-        apply_fn,
-        layers,
-        group,
-        params,
-        x,
-        jnp.asarray(element),
-        plain,
-        transports,
-      )
+    transports = _added(apply_fn, layers, group, params, x, plain, transports)
   if not transports:
     raise MetricError('batches has nothing in it: give at least one.')
   found = (transport.result(ridge=ridge) for transport in transports)
@@ -119,9 +108,15 @@ def _outputs(apply_fn, layers, params, x):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _add(apply_fn, layers, group, params, x, element, plain, transports):
-  moved = outputs_of(apply_fn, layers, params, symmetry.act(group, element, x))
-  return tuple(
-    transport.add(group, element, one, other)
-    for transport, one, other in zip(transports, plain, moved, strict=True)
-  )
+def _added(apply_fn, layers, group, params, x, plain, transports):
+  """After a batch, moved by one element after another."""
+
+  def add(transports, element):
+    x_moved = symmetry.act(group, element, x)
+    moved = outputs_of(apply_fn, layers, params, x_moved)
+    return tuple(
+      transport.add(group, element, one, other)
+      for transport, one, other in zip(transports, plain, moved, strict=True)
+    ), None
+
+  return loops.scan(add, transports, jnp.arange(group.order))[0]
