@@ -1,7 +1,6 @@
 """What the command line shows: options, progress, findings and tables."""
 
 import argparse
-import dataclasses
 import logging
 import pathlib
 import shlex
@@ -137,9 +136,7 @@ def evaluate_command(
     checkpoint: the newest one, or that of the highest test accuracy.
     data_dir: TFDS directory, if it is no longer where the run found it.
   """
-  config = read_config(run_dir)
-  if data_dir is not None:
-    config = dataclasses.replace(config, data_dir=data_dir)
+  config = read_config(run_dir, data_dir)
   table = Table()
   table.add_column('network')
   for heading in ('step', 'test loss', 'test accuracy', 'orthogonality error'):

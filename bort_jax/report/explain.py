@@ -1,6 +1,5 @@
 """From a run to its report."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -88,9 +87,7 @@ def explain(
     ...   print(str(error).split(':')[0])
     runs/of_yesterday is not the directory of a run
   """
-  config = read_config(run_dir)
-  if data_dir is not None:
-    config = dataclasses.replace(config, data_dir=data_dir)
+  config = read_config(run_dir, data_dir)
   chosen = choose_methods(tuple(methods))
   output = output or run_dir / REPORT
   check_place(output)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bort_jax.metrics.layer_outputs import named_outputs
 from bort_jax.train.network import Network, make_model, make_network
 from bort_jax.train.report import Restored
 
@@ -70,16 +71,9 @@ def make_subject(
     The subject. A layer that is not there is None.
   """
   outputs = Outputs(network)
-  order: list[str] = []  # which a mapping that JAX returns has lost
-
-  def recorded(weights: Any, x: jax.Array) -> dict[str, jax.Array]:
-    found = outputs(weights, x)
-    order.extend(found)
-    return found
-
-  shapes = jax.eval_shape(recorded, weights, background)
+  shapes = named_outputs(outputs, weights, background)
   last = lambda *ranks: next(
-    (name for name in reversed(order) if shapes[name].ndim in ranks), None
+    (name for name in reversed(shapes) if shapes[name].ndim in ranks), None
   )
   return Subject(
     Logits(network), outputs, last(4), last(4) or last(3), background

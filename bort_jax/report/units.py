@@ -1,6 +1,5 @@
 """From a run to the page of its units."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -74,9 +73,7 @@ def survey_run(
     MetricError: for a layer that does not exist, or a tree that does not cover
       the classes.
   """
-  config = read_config(run_dir)
-  if data_dir is not None:
-    config = dataclasses.replace(config, data_dir=data_dir)
+  config = read_config(run_dir, data_dir)
   output = output or run_dir / UNITS_PAGE
   check_place(output)
   epsilon = asked.epsilon

@@ -102,11 +102,14 @@ def _now() -> str:
   return bytes(multihost_utils.broadcast_one_to_all(text)).decode()
 
 
-def read_config(run_dir: pathlib.Path) -> TrainConfig:
+def read_config(
+  run_dir: pathlib.Path, data_dir: pathlib.Path | None = None
+) -> TrainConfig:
   """The settings of a run.
 
   Args:
     run_dir: the run's directory.
+    data_dir: TFDS directory, if it is no longer where the run found it.
 
   Returns:
     The settings, with this ``run_dir``.
@@ -125,6 +128,8 @@ def read_config(run_dir: pathlib.Path) -> TrainConfig:
     fields['model_options'] = tuple(fields['model_options'])
     if fields['data_dir'] is not None:
       fields['data_dir'] = pathlib.Path(fields['data_dir'])
+    if data_dir is not None:
+      fields['data_dir'] = data_dir
     return TrainConfig(**{**fields, 'run_dir': run_dir})
   except OSError as error:
     raise RunError(

@@ -8,7 +8,6 @@ colours that it asks for. From the project's root:
       runs/digits_B=1_plain*seed=0 runs/digits_B=2_plain*seed=0
 """
 
-import dataclasses
 import pathlib
 
 import jax.numpy as jnp
@@ -73,10 +72,7 @@ def main(
 
 
 def _restored(run: pathlib.Path, data_dir: pathlib.Path | None) -> Restored:
-  config = read_config(run)
-  if data_dir is not None:
-    config = dataclasses.replace(config, data_dir=data_dir)
-  return restore_run(config)
+  return restore_run(read_config(run, data_dir))
 
 
 def _functional(run: Restored):

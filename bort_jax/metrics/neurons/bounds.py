@@ -14,7 +14,8 @@ from bort_jax.inversion.lipschitz import upper_bound
 from bort_jax.inversion.program import Program, trace
 from bort_jax.inversion.segments import cut
 from bort_jax.metrics.checks import checked_pictures
-from bort_jax.metrics.neurons.layers import Outputs, recorded
+from bort_jax.metrics.layer_outputs import Outputs
+from bort_jax.metrics.neurons.layers import recorded
 
 _ROUNDINGS = 100  # of each segment's bound, as many as the certificate allows
 

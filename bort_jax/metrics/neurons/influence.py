@@ -13,7 +13,8 @@ from bort_jax.inversion import InversionError, Layer, rest, until
 from bort_jax.metrics.checks import check_choice, checked_pictures, wide
 from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
 from bort_jax.metrics.errors import MetricError
-from bort_jax.metrics.neurons.layers import Outputs, recorded
+from bort_jax.metrics.layer_outputs import Outputs
+from bort_jax.metrics.neurons.layers import recorded
 from bort_jax.metrics.scores import score_of
 from bort_jax.validation import checked_classes, nan_where_missing
 

@@ -1,41 +1,22 @@
 """The outputs of several layers, and the units in them."""
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from bort_jax.inversion import InversionError, Layer, until
+from bort_jax.inversion import InversionError, Layer
 from bort_jax.metrics.checks import check_hashable, wide
 from bort_jax.metrics.errors import MetricError
+from bort_jax.metrics.layer_outputs import (
+  Outputs,
+  Recorded,
+  checked_layers,
+  named_outputs,
+)
 
-Outputs: TypeAlias = Callable[[Any, jax.Array], Any]
 Pool: TypeAlias = Literal['max', 'mean']
-
-
-@dataclasses.dataclass(frozen=True)
-class Recorded:
-  """A function that returns the outputs of some layers, of one pass by name."""
-
-  apply_fn: Outputs
-  layers: tuple[Layer, ...]
-
-  def __call__(self, params: Any, x: jax.Array) -> tuple[jax.Array, ...]:
-    """The outputs, in the order of the layers."""
-    by_name = any(isinstance(layer, str) for layer in self.layers)
-    outputs = self.apply_fn(params, x) if by_name else None
-    return tuple(
-      until(_given, layer)(None, outputs)  # pyright: ignore[reportArgumentType]
-      if isinstance(layer, str)
-      else until(self.apply_fn, layer)(params, x)
-      for layer in self.layers
-    )
-
-
-def _given(_, outputs):
-  return outputs
 
 
 def layer_names(apply_fn: Outputs, params: Any, x: jax.Array) -> list[str]:
@@ -44,30 +25,13 @@ def layer_names(apply_fn: Outputs, params: Any, x: jax.Array) -> list[str]:
   Raises:
     MetricError: if its outputs have no names.
   """
-  names: list[str] = []
-
-  def call(params, x):
-    outputs = apply_fn(params, x)
-    names.extend(_names_of(outputs))
-    return outputs
-
-  jax.eval_shape(call, params, x)
+  names = list(named_outputs(apply_fn, params, x))
   if not names:
     raise MetricError(
       'apply_fn returns outputs without names, so layers must be said: the'
       " numbers of segments, or use nn.functional(model, 'intermediates')."
     )
   return names
-
-
-def _names_of(outputs: Any, before: str = '') -> list[str]:
-  if not isinstance(outputs, Mapping):
-    return [before] if before else []
-  return [
-    name
-    for key, value in outputs.items()
-    for name in _names_of(value, f'{before}/{key}' if before else str(key))
-  ]
 
 
 def recorded(
@@ -81,13 +45,8 @@ def recorded(
   check_hashable('apply_fn', apply_fn)
   if layers is None:
     layers = layer_names(apply_fn, params, x)
-  if isinstance(layers, str | int) or not layers:
-    raise MetricError(
-      f'layers must be a list of layers, at least one, got {layers!r}.'
-    )
-  if len(set(layers)) < len(layers):
-    raise MetricError(f'layers names one more than once: {list(layers)}.')
-  record = Recorded(apply_fn, tuple(layers))
+  layers = checked_layers(layers)
+  record = Recorded(apply_fn, layers)
   try:
     outputs = jax.eval_shape(record, params, x)
   except InversionError as error:
