@@ -93,7 +93,7 @@ def write(
     '| --- | ---: | ---: | ---: | ---: |',
   ]
   for name, error in errors.items():
-    cells = [f'{np.mean(e):.3g} ± {np.std(e):.2g}' for e in error]
+    cells = [_spread(values) for values in error]
     lines.append(f'| {name.replace(chr(10), " ")} | {" | ".join(cells)} |')
   count = len(next(iter(errors.values())).raw)
   reached = ', '.join(f'{n} {a:.2%}' for n, a in accuracies.items())
@@ -108,7 +108,7 @@ def write(
   (folder / 'table.md').write_text('\n'.join(lines) + '\n')
   numbers = {
     'layer': layer,
-    'config': dataclasses.asdict(config),
+    'config': dataclasses.asdict(dataclasses.replace(config, data_dir=None)),
     'errors': {
       name.replace('\n', ' '): {
         field: [_rounded(v) for v in values]
@@ -120,6 +120,12 @@ def write(
   text = json.dumps(numbers, indent=1, default=str)
   (folder / 'results.json').write_text(text + '\n')
   print('\n'.join(lines))
+
+
+def _spread(values: np.ndarray) -> str:
+  if np.isnan(values).any():
+    return '–'
+  return f'{np.mean(values):.3g} ± {np.std(values):.2g}'
 
 
 def _rounded(value: np.ndarray) -> float | None:
