@@ -26,7 +26,7 @@ CASES = {  # name: (picture, layer, pictures at once, options)
   'simple_cnn': ((28, 28, 1), 'act3', 64, {}),
   'vgg16': ((64, 64, 3), 'act2_2', 8, {}),
   'resnet20': ((32, 32, 3), 'stage1/block3', 16, {}),
-  'vit_ti': ((32, 32, 3), 'block12', 8, {'patch_size': 4}),
+  'vit_ti': ((32, 32, 3), 'block2', 8, {'patch_size': 4}),
 }
 
 
