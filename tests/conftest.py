@@ -5,10 +5,11 @@ import os
 import shutil
 import tempfile
 
-# What several tests and the processes they start compile is compiled once.
+# What several tests and the processes they start compile is compiled once, the
+# small programs too, of which there are thousands.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp()
-  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
   atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'])
 
 # Eight virtual devices, before jax starts: the parallel tests need them.
