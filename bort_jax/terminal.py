@@ -11,24 +11,18 @@ from typing import Literal
 import jax
 import tyro
 from rich.console import Console
-from rich.progress import (
-  BarColumn,
-  MofNCompleteColumn,
-  Progress,
-  TextColumn,
-  TimeRemainingColumn,
-)
+from rich.progress import Progress
 from rich.table import Table
 
-from bort_jax import plots, spectrum
+from bort_jax import plots
 from bort_jax.configs import config_names, load_config
 from bort_jax.distributed import Processes, start_processes
+from bort_jax.progress_bars import ProgressBars
 from bort_jax.report.command import explain_command
 from bort_jax.report.units_command import neurons_command
 from bort_jax.train import TrainConfig, train
-from bort_jax.train.comparison import CONTROL, Comparison, Listener, Start
+from bort_jax.train.comparison import CONTROL, Comparison
 from bort_jax.train.errors import PreemptedError, RunError
-from bort_jax.train.metrics import Pace, Step
 from bort_jax.train.prepare import prepare
 from bort_jax.train.report import evaluate_run, read_runs
 from bort_jax.train.run_dir import holds_run, read_config
@@ -101,7 +95,7 @@ def _train_command(default: TrainConfig):
       console.print(
         f'Nothing to resume in {config.run_dir}: a new run starts there.'
       )
-    with _ProgressBars(console, config.constraint) as bars:
+    with ProgressBars(console, config.constraint) as bars:
       comparison = train(config, bars)
     if jax.process_index() > 0:
       return
@@ -248,52 +242,5 @@ def comparison_table(comparison: Comparison) -> Table:
   return table
 
 
-def _cautions(findings: Sequence[spectrum.Finding]) -> list[str]:
-  """What is amiss, once for all the parameters of which it is said."""
-  parameters: dict[str, list[str]] = {}
-  for finding in findings:
-    parameters.setdefault(finding.message, []).append(finding.parameter)
-  return [f'{", ".join(p)}: {message}' for message, p in parameters.items()]
-
-
 def _number(value: float | None, spec: str) -> str:
   return '–' if value is None else format(value, spec)
-
-
-class _ProgressBars(Listener, Progress):
-  """One bar for each network, with its last loss, accuracy and pace.
-
-  A line fits into 80 columns up to a million steps.
-  """
-
-  def __init__(self, console: Console, constraint: str):
-    super().__init__(
-      TextColumn('{task.description:6}'),
-      BarColumn(bar_width=8),
-      MofNCompleteColumn(),
-      TextColumn('{task.fields[status]}'),
-      TimeRemainingColumn(elapsed_when_finished=True),
-      console=console,
-    )
-    self._constraint = constraint
-    self._tasks_by_network = {}
-
-  def started(self, start: Start) -> None:
-    self.console.print(f'Writing to {start.run_dir}')
-    for caution in _cautions(start.findings):
-      self.console.print(f'Caution: {caution}')
-    for network in start.networks:
-      self._tasks_by_network[network] = self.add_task(
-        plots.label_of(network, self._constraint),
-        total=start.num_steps,
-        status='compiling …',
-      )
-
-  def stepped(self, network: str, steps: list[Step], pace: Pace | None) -> None:
-    last = steps[-1]
-    status = f'loss {last.loss:.3f} acc {last.accuracy:.1%}'
-    if pace is not None:
-      status += f' {pace.images_per_second:.0f} images/s'
-    self.update(
-      self._tasks_by_network[network], completed=last.step, status=status
-    )

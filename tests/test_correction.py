@@ -335,7 +335,7 @@ def settings_of_optimizers(draw):
   )
 
 
-examples = settings(max_examples=30, deadline=None)
+examples = settings(max_examples=10, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 

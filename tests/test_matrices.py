@@ -18,7 +18,7 @@ from bort_jax.placement import on_matrices
 SIDES = ('out', 'in', 'smaller')
 HWIO = MatrixAxes((0, 1, 2), 3)
 
-examples = settings(max_examples=30, deadline=None)
+examples = settings(max_examples=12, deadline=None)
 
 
 def numpy_matrices(w, axes):

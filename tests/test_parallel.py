@@ -5,6 +5,7 @@ here the correction and the measures are compared with numpy once more.
 """
 
 import functools
+import itertools
 import re
 from typing import Any
 
@@ -153,8 +154,17 @@ def expected_update(w, grads):
 # Sharded parameters.
 
 
-@optimizers
-@layouts
+# Each optimizer on both axes of a mesh; how a kernel is split is common to all,
+# so that two of them are enough for the other layouts.
+SHARDED = [
+  *((name, 'both') for name in OPTIMIZERS),
+  *itertools.product(
+    ('bort_adamw', 'keep_orthogonal'), ('replicated', 'inputs', 'outputs')
+  ),
+]
+
+
+@pytest.mark.parametrize(('name', 'layout'), SHARDED)
 @axis_types
 def test_sharded_equals_single_device(name, layout, axis_type):
   tx = OPTIMIZERS[name]
@@ -283,8 +293,13 @@ def test_init_on_abstract_sharded_parameters(name, axis_type):
     assert (x.shape, x.dtype) == (y.shape, y.dtype) == (z.shape, z.dtype)
 
 
-@optimizers
-@axis_types
+GROUPED = [
+  *itertools.product(OPTIMIZERS, ['explicit']),
+  *itertools.product(('bort', 'keep_orthogonal'), ['auto']),
+]
+
+
+@pytest.mark.parametrize(('name', 'axis_type'), GROUPED)
 @pytest.mark.parametrize('spec', [P(None, None, 'x'), P(None, None, None, 'x')])
 def test_sharded_groups(name, axis_type, spec):
   """A grouped kernel is split, then merged, along a sharded axis too."""
@@ -295,7 +310,7 @@ def test_sharded_groups(name, axis_type, spec):
   }.get(name, lambda: getattr(bort_jax, name)(0.1, GAMMA, axes=axes))()
   params, grads = random_tree(0)['conv'], random_tree(1)['conv']
   expected, _ = train(tx, params, [grads])
-  mesh = make_mesh('x', axis_type)
+  mesh = make_mesh('x', AXIS_TYPES[axis_type])
   sharding = NamedSharding(mesh, spec)
   with jax.set_mesh(mesh):
     put = lambda tree: jax.device_put(tree, sharding)
@@ -338,8 +353,11 @@ def test_pmap_of_one_network_per_device(name):
 
 
 @optimizers
-@axis_types
-@pytest.mark.parametrize('check_vma', [False, True])
+@pytest.mark.parametrize(
+  ('axis_type', 'check_vma'),
+  [(AxisType.Auto, False), (AxisType.Explicit, True)],
+  ids=AXIS_TYPES,
+)
 def test_shard_map_of_replicated_parameters(name, axis_type, check_vma):
   tx = OPTIMIZERS[name]
   params, batch = random_tree(0), batch_of(random_tree(1))

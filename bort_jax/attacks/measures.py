@@ -9,7 +9,8 @@ from jax.typing import ArrayLike
 
 from bort_jax.attacks.checks import check_number, check_shape
 from bort_jax.attacks.errors import AttackError
-from bort_jax.attacks.moves import linf_norm, per_picture, wide
+from bort_jax.attacks.moves import per_picture, wide
+from bort_jax.norms import linf_norm
 
 
 class Share(NamedTuple):

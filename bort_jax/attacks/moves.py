@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bort_jax.norms import l2_norm, unit
 from bort_jax.validation import is_known
 
 Norm: TypeAlias = Literal['linf', 'l2']
@@ -124,23 +125,6 @@ def steepest(gradient: jax.Array, norm: Norm) -> jax.Array:
   return jnp.sign(gradient) if norm == 'linf' else unit(gradient)
 
 
-def unit(x: jax.Array) -> jax.Array:
-  """(N, H, W, C) scaled to L2 norm one, and 0 for 0."""
-  scaled = x / _nonzero(linf_norm(x))
-  return scaled / _nonzero(_root_of_squares(scaled))
-
-
-def l2_norm(x: jax.Array) -> jax.Array:
-  """(N,) L2 norms, also of numbers whose squares are out of range."""
-  greatest = linf_norm(x)
-  return greatest * _root_of_squares(x / _nonzero(greatest))
-
-
-def linf_norm(x: jax.Array) -> jax.Array:
-  """(N,) greatest absolute values."""
-  return jnp.max(jnp.abs(x), axis=(1, 2, 3), initial=0)
-
-
 def per_picture(values: jax.Array) -> jax.Array:
   """(N,) as (N, 1, 1, 1)."""
   return values[:, None, None, None]
@@ -175,11 +159,3 @@ def _as_rounded(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
   # A cast to the type and back may be compiled to nothing; this is not.
   info = jnp.finfo(dtype)
   return jax.lax.reduce_precision(x, info.nexp, info.nmant)
-
-
-def _root_of_squares(x: jax.Array) -> jax.Array:
-  return jnp.sqrt(jnp.sum(jnp.square(x), axis=(1, 2, 3)))
-
-
-def _nonzero(norms: jax.Array) -> jax.Array:
-  return per_picture(jnp.where(norms > 0, norms, 1))

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bort_jax.attacks.moves import l2_norm, linf_norm, wide
+from bort_jax.attacks.moves import wide
+from bort_jax.norms import l2_norm, linf_norm
 
 
 class Attack(NamedTuple):

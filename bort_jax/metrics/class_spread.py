@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from bort_jax.metrics.checks import check_count, rows_of, wide
 from bort_jax.metrics.errors import MetricError
+from bort_jax.metrics.moments import Moments, joined
 from bort_jax.metrics.silhouette import silhouette
 from bort_jax.validation import checked_classes, is_known, nan_where_missing
 
@@ -149,14 +150,12 @@ def _merged(
   mean = total / jnp.maximum(count, 1)[:, None]
   squares = jnp.sum((rows - mean[labels]) ** 2, axis=1)
   scatter = jnp.sum(is_of * squares[:, None], axis=0)
-  before = spread.count.astype(rows.dtype)
-  share = count / jnp.maximum(before + count, 1)
-  step = mean - spread.mean
-  apart = before * share * jnp.sum(step**2, axis=1)
+  before = Moments(spread.count.astype(rows.dtype), spread.mean, spread.scatter)
+  both = jax.vmap(joined)(before, Moments(count, mean, scatter))
   return spread._replace(
     count=spread.count + count.astype(int),
-    mean=spread.mean + share[:, None] * step,
-    scatter=spread.scatter + scatter + apart,
+    mean=both.mean,
+    scatter=both.squares,
   )
 
 

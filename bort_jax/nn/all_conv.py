@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bort_jax.nn.activations import Activation, slope_below_zero
+from bort_jax.nn.initializers import he_normal_fan_out
 from bort_jax.nn.logit_scale import LogitScale
+from bort_jax.nn.sizes import check_least_side
 
 _KERNELS = (10, 1, 3, 3, 1, 3, 3, 1, 3, 3, 1, 1)
 _STRIDES = (3, 1, 2, 1, 1, 2, 1, 1, 2, 1, 1, 1)
@@ -84,19 +86,14 @@ class AllConv12(nnx.Module):
     param_dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    height, width, channels = image_shape
-    if min(height, width) < _LEAST_SIDE:
-      raise ValueError(
-        f'AllConv12 needs pictures of {_LEAST_SIDE}×{_LEAST_SIDE} pixels or'
-        f' more, got {height}×{width}. Resize them, or use SimpleCNN.'
-      )
+    check_least_side(
+      'AllConv12', image_shape, _LEAST_SIDE, 'Resize them, or use SimpleCNN.'
+    )
     if len(widths) != 11:
       raise ValueError(f'widths must be eleven numbers, got {tuple(widths)}.')
     self.negative_slope = slope_below_zero(activation, negative_slope)
-    init = kernel_init or nnx.initializers.variance_scaling(
-      2.0, 'fan_out', 'normal'
-    )
-    sizes = (channels, *widths, num_classes)
+    init = kernel_init or he_normal_fan_out
+    sizes = (image_shape[2], *widths, num_classes)
     self.convs = nnx.List()
     for index, (kernel, stride) in enumerate(
       zip(_KERNELS, _STRIDES, strict=True)

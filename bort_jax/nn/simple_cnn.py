@@ -9,6 +9,7 @@ from flax import nnx
 
 from bort_jax.nn.activations import Activation, slope_below_zero
 from bort_jax.nn.logit_scale import LogitScale
+from bort_jax.nn.sizes import check_least_side
 
 
 class SimpleCNN(nnx.Module):
@@ -73,11 +74,8 @@ class SimpleCNN(nnx.Module):
     param_dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
+    check_least_side('SimpleCNN', image_shape, 8)
     height, width, channels = image_shape
-    if min(height, width) < 8:
-      raise ValueError(
-        f'SimpleCNN needs pictures of 8×8 pixels or more, got {height}×{width}.'
-      )
     if len(widths) != 5 or len(kernel_sizes) != 3:
       raise ValueError(
         'widths must be five numbers and kernel_sizes three, got'

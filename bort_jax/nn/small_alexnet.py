@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bort_jax.nn.activations import Activation, slope_below_zero
+from bort_jax.nn.initializers import he_normal_fan_out
 from bort_jax.nn.logit_scale import LogitScale
+from bort_jax.nn.sizes import check_least_side
 
 _LEAST_SIDE = 15  # leaves one pixel after the third pooling
 _KERNELS = (5, 5, 3, 3, 3)
@@ -80,18 +82,14 @@ class SmallAlexNet(nnx.Module):
     param_dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
+    check_least_side(
+      'SmallAlexNet', image_shape, _LEAST_SIDE, 'Resize them, or use SimpleCNN.'
+    )
     *sides, channels = image_shape
-    if min(sides) < _LEAST_SIDE:
-      raise ValueError(
-        f'SmallAlexNet needs pictures of {_LEAST_SIDE}×{_LEAST_SIDE} pixels or'
-        f' more, got {sides[0]}×{sides[1]}. Resize them, or use SimpleCNN.'
-      )
     if len(widths) != 5:
       raise ValueError(f'widths must be five numbers, got {tuple(widths)}.')
     self.negative_slope = slope_below_zero(activation, negative_slope)
-    init = kernel_init or nnx.initializers.variance_scaling(
-      2.0, 'fan_out', 'normal'
-    )
+    init = kernel_init or he_normal_fan_out
     types = {'dtype': dtype, 'param_dtype': param_dtype, 'kernel_init': init}
     linear = partial(nnx.Linear, rngs=rngs, **types)
     inputs = (channels, *widths[:-1])

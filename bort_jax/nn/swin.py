@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from bort_jax.nn.logit_scale import LogitScale
-from bort_jax.nn.vit import (
+from bort_jax.nn.transformer import (
   Attention,
   Block,
   Layer,

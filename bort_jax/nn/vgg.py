@@ -10,7 +10,9 @@ import numpy as np
 from flax import nnx
 
 from bort_jax.nn.activations import Activation, slope_below_zero
+from bort_jax.nn.initializers import he_normal_fan_out
 from bort_jax.nn.logit_scale import LogitScale
+from bort_jax.nn.sizes import check_least_side
 
 Pooling: TypeAlias = Literal['conv', 'max']
 
@@ -97,14 +99,15 @@ class VGG16(nnx.Module):
     axis_name: str | None = None,
     rngs: nnx.Rngs,
   ):
-    _check(image_shape, pooling)
+    check_least_side('VGG16', image_shape, 2 ** len(WIDTHS))
+    if pooling not in ('conv', 'max'):
+      raise ValueError(f"pooling must be 'conv' or 'max', got {pooling!r}.")
     self.pooling = pooling
     self.negative_slope = slope_below_zero(activation, negative_slope)
     types = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': rngs}
     conv = partial(
       nnx.Conv,
-      kernel_init=kernel_init
-      or nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+      kernel_init=kernel_init or he_normal_fan_out,
       **types,
     )
     norm = partial(
@@ -228,14 +231,3 @@ def _bins(size: int, side: int) -> np.ndarray:
   pixels = np.arange(size)[None]
   inside = (first <= pixels) & (pixels < last)
   return inside / (last - first)
-
-
-def _check(image_shape: Sequence[int], pooling: str) -> None:
-  height, width, _ = image_shape
-  if min(height, width) < 32:
-    raise ValueError(
-      'VGG16 halves pictures five times and needs 32×32 pixels or more, got'
-      f' {height}×{width}. Resize the pictures.'
-    )
-  if pooling not in ('conv', 'max'):
-    raise ValueError(f"pooling must be 'conv' or 'max', got {pooling!r}.")

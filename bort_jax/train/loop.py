@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import pathlib
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -14,9 +13,7 @@ import optax
 
 from bort_jax.train.checkpoint import Checkpoints
 from bort_jax.train.config import TrainConfig
-from bort_jax.train.divergence import check_losses, check_params
 from bort_jax.train.errors import PreemptedError, RunError
-from bort_jax.train.kernels import measure_kernels
 from bort_jax.train.losses import Loss
 from bort_jax.train.metrics import (
   Epoch,
@@ -30,12 +27,13 @@ from bort_jax.train.metrics import (
 from bort_jax.train.network import Network
 from bort_jax.train.parallel import Parallel
 from bort_jax.train.preemption import Preemption
+from bort_jax.train.progress import Progress
 from bort_jax.train.source import Source
 from bort_jax.train.step import (
   Counts,
-  Metrics,
   StepOptions,
   TrainState,
+  evaluated,
   evaluation_step,
   first_state,
   train_step,
@@ -43,8 +41,6 @@ from bort_jax.train.step import (
 
 # params, stats -> mean loss, accuracy
 Evaluate: TypeAlias = Callable[[Any, Any], tuple[float, float]]
-
-_LOOK_EVERY = 20  # steps between two looks at the metrics, which wait for them
 
 
 class Fit(NamedTuple):
@@ -135,7 +131,7 @@ class Trainer:
     state, log, history = self._open(checkpoints)
     done = int(state.step)
     key = jax.random.key(self.config.seed)
-    run = _Progress(self, checkpoints, log, history, on_steps)
+    run = Progress(self, checkpoints, log, history, on_steps)
     batches = self.source.train(done)
     with contextlib.closing(log):
       if not run.epochs:
@@ -183,97 +179,6 @@ class Trainer:
     return every is not None and step % every == 0
 
 
-class _Progress:
-  """The history of a fit, and what is written of it."""
-
-  def __init__(self, trainer, checkpoints, log, history, on_steps):
-    self.trainer, self.checkpoints, self.log = trainer, checkpoints, log
-    self.steps, self.epochs, self.paces = history
-    self.on_steps = on_steps
-    self.pending: list[Metrics] = []
-    self.done = self.steps[-1].step if self.steps else 0
-    self.untimed = self.done + 1  # the first step of a session is compiled
-    self.start_clock()
-
-  def start_clock(self) -> None:
-    self.since = time.perf_counter()
-
-  def add(self, metrics: Metrics, done: int) -> None:
-    self.pending.append(metrics)
-    self.done = done
-    if done == self.untimed:
-      jax.block_until_ready(metrics)
-      self.start_clock()
-    # Those of the last steps are left to be computed meanwhile.
-    if len(self.pending) == 2 * _LOOK_EVERY:
-      self.look(_LOOK_EVERY)
-
-  def look(self, count: int | None = None) -> None:
-    """Waits for the first pending metrics, or all; writes and tells them."""
-    if not self.pending:
-      return
-    looked_at = self.pending[:count]
-    first = self.done - len(self.pending) + 1
-    self.pending = self.pending[len(looked_at) :]
-    losses, accuracies = jax.device_get(tuple(zip(*looked_at, strict=True)))
-    new = [
-      Step(first + i, float(loss), float(accuracy))
-      for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
-    ]
-    pace = self._pace(new)
-    self.steps += new
-    self.log.write_steps([step for step in new if np.isfinite(step.loss)])
-    if pace is not None:
-      self.paces.append(pace)
-      self.log.write_pace(pace)
-    self.on_steps(new, pace)
-    check_losses(self.trainer.name, new, self.epochs, self.trainer.config)
-
-  def _pace(self, new: list[Step]) -> Pace | None:
-    since, count = self.since, sum(step.step != self.untimed for step in new)
-    self.start_clock()
-    if count == 0:
-      return None
-    seconds = (self.since - since) / count
-    rate = self.trainer.config.batch_size / seconds
-    return Pace(new[-1].step, seconds, rate, _peak_bytes())
-
-  def end_epoch(self, state: TrainState) -> None:
-    self._settle(state)
-    trainer = self.trainer
-    params, stats = evaluated(state)
-    number = self.done // trainer.source.steps_per_epoch
-    loss, accuracy = trainer.evaluate(params, stats)
-    measured = number % trainer.config.measure_every == 0
-    kernels = (
-      measure_kernels(params, trainer.config.amplitude) if measured else {}
-    )
-    epoch = Epoch(number, self.done, loss, accuracy, kernels)
-    self.epochs.append(epoch)
-    self.log.write_epoch(epoch)
-    whole = trainer.parallel.to_save(state)
-    self.checkpoints.save(self.done, whole, trainer.facts, accuracy)
-    self.start_clock()
-
-  def save(self, state: TrainState) -> None:
-    self._settle(state)
-    whole = self.trainer.parallel.to_save(state)
-    self.checkpoints.save(self.done, whole, self.trainer.facts)
-    self.start_clock()
-
-  def _settle(self, state: TrainState) -> None:
-    self.look()
-    trainer = self.trainer
-    check_params(
-      trainer.name, state.params, self.done, self.epochs, trainer.config
-    )
-
-
-def evaluated(state: TrainState) -> tuple[Any, Any]:
-  """Parameters and statistics: their averages where there are, else as is."""
-  return (state.params, state.stats) if state.ema is None else state.ema
-
-
 def make_evaluate(
   network: Network,
   source: Source,
@@ -304,11 +209,6 @@ def checkpoint_facts(config: TrainConfig, source: Source) -> dict[str, Any]:
     'image_shape': list(source.image_shape),
     'num_classes': source.num_classes,
   }
-
-
-def _peak_bytes() -> int | None:
-  stats = jax.local_devices()[0].memory_stats() or {}
-  return stats.get('peak_bytes_in_use')
 
 
 def _tells_of_loss(error: Exception) -> bool:

@@ -13,13 +13,14 @@ from bort_jax.train.comparison import network_of
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
 from bort_jax.train.kernels import largest_error
-from bort_jax.train.loop import Evaluate, Trainer, evaluated, make_evaluate
+from bort_jax.train.loop import Evaluate, Trainer, make_evaluate
 from bort_jax.train.metrics import Epoch, Step, read_metrics, read_paces
 from bort_jax.train.network import Network
 from bort_jax.train.optimizer import make_optimizer
 from bort_jax.train.parallel import make_parallel
 from bort_jax.train.run_dir import read_config
 from bort_jax.train.source import Source, make_source
+from bort_jax.train.step import evaluated
 
 
 class Evaluation(NamedTuple):

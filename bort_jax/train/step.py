@@ -196,6 +196,11 @@ def evaluation_step(
   return jax.lax.psum(counts, axis_name) if axis_name else counts
 
 
+def evaluated(state: TrainState) -> tuple[Any, Any]:
+  """Parameters and statistics: their averages where there are, else as is."""
+  return (state.params, state.stats) if state.ema is None else state.ema
+
+
 def to_unit_range(images: jax.typing.ArrayLike) -> jax.Array:
   """Pictures in 0 … 255 as float32 in 0 … 1."""
   return jnp.asarray(images, jnp.float32) / 255

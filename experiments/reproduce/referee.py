@@ -11,27 +11,20 @@ definitions, and writes ``referee/table.md``. Needs
 
 import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import by_quantus
 import jax
 import jax.numpy as jnp
 import numpy as np
 import published_metrics as published
 import tyro
-from flax import nnx
-from quantus_adapter import (
-  CHANNELS_FIRST,
-  CHANNELS_LAST,
-  quantus,
-  taken_as_they_are,
-)
-from referee_case import Case, gradient, trained_case
+from quantus_adapter import quantus, taken_as_they_are
+from referee_case import Case, apart, trained_case
 
 from bort_jax import metrics
 from bort_jax.train import Dataset, load_dataset
 from bort_jax.train.errors import DataError
-
-LAYERS = ('head', 'conv3', 'conv1')  # that forget, from the output down
 
 
 class Agreement(NamedTuple):
@@ -91,14 +84,14 @@ def compared(case: Case) -> Iterator[Agreement]:
   exact = 1e-12 if case.x.dtype == jnp.float64 else 1e-5
   close = 1e-6  # of what does not come from the network alone
   for metric, referee, tolerance, deviation in (
-    ('deletion', 'Quantus', exact, quantus_deletion),
-    ('insertion', 'Quantus', exact, quantus_insertion),
-    ('deletion, AUC converted', 'Quantus', exact, quantus_area),
-    ('deletion, published AUC', 'Quantus', exact, quantus_published_area),
-    ('sparseness (Gini)', 'Quantus', close, quantus_gini),
-    ('relevance rank accuracy', 'Quantus', close, quantus_rank_accuracy),
-    ('faithfulness correlation, replayed', 'Quantus', close, quantus_faith),
-    ('parameter randomization', 'Quantus', exact, quantus_randomization),
+    ('deletion', 'Quantus', exact, by_quantus.deletion),
+    ('insertion', 'Quantus', exact, by_quantus.insertion),
+    ('deletion, AUC converted', 'Quantus', exact, by_quantus.area),
+    ('deletion, published AUC', 'Quantus', exact, by_quantus.published_area),
+    ('sparseness (Gini)', 'Quantus', close, by_quantus.gini),
+    ('relevance rank accuracy', 'Quantus', close, by_quantus.rank_accuracy),
+    ('faithfulness correlation, replayed', 'Quantus', close, by_quantus.faith),
+    ('parameter randomization', 'Quantus', exact, by_quantus.randomization),
     ('deletion', 'RISE', exact, lambda case: by_rise(case, False)),
     ('insertion', 'RISE', exact, lambda case: by_rise(case, True)),
     ('deletion', 'Xplique', exact, lambda case: by_xplique(case, False)),
@@ -109,133 +102,6 @@ def compared(case: Case) -> Iterator[Agreement]:
     yield Agreement(metric, referee, case.name, found, tolerance)
 
 
-def quantus_deletion(case: Case) -> float:
-  """Quantus has no point for the whole picture."""
-  return _apart(_curve(case).scores[:, 1:], _flipped(case))
-
-
-def quantus_insertion(case: Case) -> float:
-  """Quantus on black pictures, whose pixels are set to those of x."""
-  batch = case.batch()
-  whole = batch['x_batch'].reshape(len(case.x), -1)
-
-  def put_back(arr, indices, **_):
-    arr, rows = arr.copy(), np.arange(len(arr))[:, None]
-    arr[rows, indices] = whole[rows, indices]
-    return arr
-
-  batch['x_batch'] = np.zeros_like(batch['x_batch'])
-  judge = _pixel_flipping(case, perturb_func=put_back)
-  theirs = judge.evaluate_batch(model=case.adapter(True), **batch)
-  ours = metrics.insertion(
-    *case.args,
-    case.maps,
-    convention='quantus',
-    pixels_per_step=case.step,
-    baseline=0.0,
-  )
-  return _apart(ours.scores[:, 1:], theirs)
-
-
-def quantus_area(case: Case) -> float:
-  """(trapezoid + (s0 + s1) / 2) / n of theirs is the area of ours."""
-  curve = _curve(case)
-  theirs = np.array(_flipped(case, return_auc_per_sample=True))
-  s = np.asarray(curve.scores)
-  return _apart(
-    curve.auc, (theirs + (s[:, 0] + s[:, 1]) / 2) / (s.shape[1] - 1)
-  )
-
-
-def quantus_published_area(case: Case) -> float:
-  """Their area itself."""
-  theirs = _flipped(case, return_auc_per_sample=True)
-  return _apart(_curve(case).published_auc, theirs)
-
-
-def quantus_gini(case: Case) -> float:
-  """Quantus adds 1e-7 to absolute values, which matters least where all is 1.
-
-  The index does not depend on the scale of a map.
-  """
-  judge = quantus.Sparseness(disable_warnings=True)
-  batch = case.batch()
-  sizes = np.abs(batch['a_batch'])
-  theirs = judge.evaluate_batch(
-    x_batch=batch['x_batch'],
-    a_batch=sizes / sizes.mean(axis=(1, 2, 3), keepdims=True),
-  )
-  return _apart(metrics.sparseness(case.maps), theirs)
-
-
-def quantus_rank_accuracy(case: Case) -> float:
-  """Of what is brighter than the mean."""
-  grey = jnp.mean(case.x, axis=-1)
-  mask = grey > jnp.mean(grey, axis=(1, 2), keepdims=True)
-  judge = quantus.RelevanceRankAccuracy(disable_warnings=True)
-  theirs = judge.evaluate_batch(
-    a_batch=case.batch()['a_batch'], s_batch=np.array(mask)[:, None]
-  )
-  return _apart(metrics.relevance_rank_accuracy(case.maps, mask), theirs)
-
-
-def quantus_faith(case: Case, runs: int = 20) -> float:
-  """The same subsets of numbers, channels first, drawn by the same seed."""
-  n, height, width, channels = case.x.shape
-  numbers, size = height * width * channels, height * width // 4
-  judge = quantus.FaithfulnessCorrelation(
-    nr_runs=runs,
-    subset_size=size,
-    perturb_baseline=0.0,
-    abs=False,
-    normalise=False,
-    disable_warnings=True,
-  )
-  np.random.seed(0)
-  theirs = judge.evaluate_batch(model=case.adapter(False), **case.batch())
-  np.random.seed(0)
-  subsets = np.zeros((n, runs, numbers), bool)
-  for run in range(runs):
-    for i in range(n):
-      drawn = np.random.choice(numbers, size, replace=False)
-      subsets[i, run, drawn] = True
-  subsets = np.moveaxis(
-    subsets.reshape(n, runs, channels, height, width), 2, -1
-  )
-  ours = metrics.faithfulness_correlation(
-    *case.args, case.maps, subsets=subsets
-  )
-  return _apart(ours.correlation, theirs)
-
-
-def quantus_randomization(case: Case) -> float:
-  """Layers that forget from the output down, explained by the gradient."""
-  mixed, forgetful = dict(case.params), {}
-  for layer in LAYERS:
-    mixed = {**mixed, layer: case.fresh[layer]}
-    forgetful[layer] = nnx.State(mixed)
-
-  def explain(model, inputs, targets, **_):
-    x = jnp.asarray(inputs.transpose(CHANNELS_LAST))
-    maps = gradient(case.apply_fn, model, x, jnp.asarray(targets))
-    return np.asarray(maps).transpose(CHANNELS_FIRST)
-
-  batch = case.batch()
-  batch['a_batch'] = explain(case.params, batch['x_batch'], batch['y_batch'])
-  judge = quantus.MPRT(disable_warnings=True)
-  theirs = judge(
-    model=case.adapter(False, forgetful=forgetful),
-    explain_func=explain,
-    channel_first=True,
-    **batch,
-  )
-  ours = metrics.parameter_randomization(
-    gradient, case.apply_fn, case.params, case.fresh, LAYERS, *case.args[2:]
-  )
-  columns = np.stack([theirs[layer] for layer in LAYERS], axis=1)
-  return _apart(ours.spearman_absolute, columns)
-
-
 def by_rise(case: Case, insertion: bool) -> float:
   """The curve and its area, as RISE defines them."""
   x, target, maps = map(np.asarray, (case.x, case.target, case.maps))
@@ -243,8 +109,8 @@ def by_rise(case: Case, insertion: bool) -> float:
   judge = metrics.insertion if insertion else metrics.deletion
   ours = judge(*case.args, maps, pixels_per_step=case.step)
   return max(
-    _apart(ours.scores, theirs.scores),
-    _apart(ours.published_auc, theirs.auc),
+    apart(ours.scores, theirs.scores),
+    apart(ours.published_auc, theirs.auc),
   )
 
 
@@ -257,44 +123,9 @@ def by_xplique(case: Case, insertion: bool, steps: int = 10) -> float:
   judge = metrics.insertion if insertion else metrics.deletion
   ours = judge(*case.args, maps, steps=steps, convention='xplique')
   return max(
-    _apart(ours.scores, theirs.scores),
-    _apart(ours.published_auc, theirs.auc),
+    apart(ours.scores, theirs.scores),
+    apart(ours.published_auc, theirs.auc),
   )
-
-
-def _curve(case: Case) -> metrics.PerturbationCurve:
-  return metrics.deletion(
-    *case.args,
-    case.maps,
-    convention='quantus',
-    pixels_per_step=case.step,
-    baseline=0.0,
-  )
-
-
-def _flipped(case: Case, **options: Any):
-  judge = _pixel_flipping(case, **options)
-  return judge.evaluate_batch(model=case.adapter(True), **case.batch())
-
-
-def _pixel_flipping(case: Case, **options: Any):
-  """Quantus counts each channel of a pixel."""
-  return quantus.PixelFlipping(
-    features_in_step=case.step * case.x.shape[-1],
-    perturb_baseline=0.0,
-    abs=False,
-    normalise=False,
-    disable_warnings=True,
-    **options,
-  )
-
-
-def _apart(ours, theirs) -> float:
-  """The largest deviation; NaN if one of the numbers is."""
-  ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
-  if ours.shape != theirs.shape:
-    raise ValueError(f'{ours.shape} is compared with {theirs.shape}.')
-  return float(np.max(np.abs(ours - theirs)))
 
 
 def as_table(rows: list[Agreement], steps: int, pictures: int) -> str:

@@ -119,3 +119,11 @@ def _fit(apply_fn, params, dataset: Dataset, steps: int):
     x = jnp.asarray(dataset.train_images[drawn], jnp.float32) / 255
     params, state = step(params, state, x, dataset.train_labels[drawn])
   return params
+
+
+def apart(ours, theirs) -> float:
+  """The largest deviation; NaN if one of the numbers is."""
+  ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+  if ours.shape != theirs.shape:
+    raise ValueError(f'{ours.shape} is compared with {theirs.shape}.')
+  return float(np.max(np.abs(ours - theirs)))

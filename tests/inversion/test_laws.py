@@ -41,7 +41,6 @@ def error_of(found, x):
 
 
 TALL = [  # channels, outputs, kernel, stride, padding
-  (1, 16, 4, 4, 0),
   (3, 48, 4, 4, 0),
   (3, 96, 4, 4, 0),
   (8, 72, 3, 1, 1),
@@ -49,24 +48,30 @@ TALL = [  # channels, outputs, kernel, stride, padding
   (8, 100, 3, 1, 1),
   (2, 20, 3, 2, 1),
 ]
+# In 32 bits, one whose patches lie apart and one whose patches overlap.
+IN_BOTH = TALL[1], TALL[4]
 
 
 @pytest.mark.parametrize('method', ['auto', 'transpose', 'least_squares'])
-@pytest.mark.parametrize('case', TALL, ids=str)
-def test_tall_orthogonal_convolutions_are_undone_exactly(case, method, float64):
+@pytest.mark.parametrize(
+  ('case', 'dtype'),
+  [(c, 'float64') for c in TALL] + [(c, 'float32') for c in IN_BOTH],
+  ids=str,
+)
+def test_tall_orthogonal_convolutions_are_undone_exactly(
+  case, dtype, method, float64
+):
   channels, outputs, size, stride, padding = case
-  for dtype, limit in ((jnp.float64, 1e-12), (jnp.float32, 1e-5)):
-    kernel = kernel_of(size, channels, outputs, dtype, amplitude=2.5)
-    x = pictures(2, 12, 12, channels, dtype=dtype)
-    if size > stride and padding == 0:
-      x = x.at[:, 0].set(0)  # nothing
-    result = inversion.reconstruct(
-      convolution(stride, padding), kernel, x, method=method
-    )
-    assert error_of(result.x, x) < limit
-    (segment,) = result.segments
-    assert segment.exactness == 'exact'
-    assert float(segment.null_space_share) == 0
+  limit = 1e-12 if dtype == 'float64' else 1e-5
+  kernel = kernel_of(size, channels, outputs, dtype, amplitude=2.5)
+  x = pictures(2, 12, 12, channels, dtype=dtype)
+  result = inversion.reconstruct(
+    convolution(stride, padding), kernel, x, method=method
+  )
+  assert error_of(result.x, x) < limit
+  (segment,) = result.segments
+  assert segment.exactness == 'exact'
+  assert float(segment.null_space_share) == 0
 
 
 def test_published_rule_is_off_by_the_aspect_of_tall_kernels(float64):
@@ -125,16 +130,16 @@ def test_whole_patch_net_comes_back(method, float64):
   for dtype, limit in ((jnp.float64, 1e-10), (jnp.float32, 1e-4)):
     model = nn.create(
       'patch_net',
-      image_shape=(16, 16, 3),
+      image_shape=(8, 8, 3),
       num_classes=10,
-      strides=(2, 2, 2),
+      strides=(2, 2),
       param_dtype=dtype,
       kernel_init=nnx.initializers.lecun_normal(),
       rngs=nnx.Rngs(0),
     )
     apply_fn, params = nn.functional(model, 'intermediates')
     params = spectrum.polish(params, steps=40)
-    x = pictures(3, 16, 16, 3, dtype=dtype)
+    x = pictures(3, 8, 8, 3, dtype=dtype)
     features = inversion.until(apply_fn, 'features')
     result = inversion.reconstruct(features, params, x, method=method)
     limit = max(limit, 1e-6) if method == 'published' else limit
@@ -198,7 +203,7 @@ def test_pooling_goes_back_to_where_the_maxima_were(float64):
     inversion.invert(apply_fn, kernel, apply_fn(kernel, x), x)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=4)
 @given(
   st.integers(1, 3),
   st.integers(1, 4),

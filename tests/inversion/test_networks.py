@@ -97,7 +97,7 @@ def test_vgg16_from_its_second_stage():
 @pytest.mark.parametrize('name', ['resnet18', 'resnet50'])
 def test_resnets_from_their_first_stage(name):
   last = {'resnet18': 'stage1/block2', 'resnet50': 'stage1/block2'}[name]
-  _, result = reconstructed(name, last, 64)
+  _, result = reconstructed(name, last, 32, stem='imagenet')
   first = 'residual' if name == 'resnet18' else 'affine'
   stem = ['affine', 'elementwise', 'pooling']
   assert kinds(result)[:3] == stem
@@ -148,7 +148,7 @@ def test_swin_from_its_first_stage():
   _, result = reconstructed(
     'swin_t',
     'stage1/block2',
-    32,
+    16,
     window_size=4,
     width=24,
     depths=(2, 1, 1, 1),
@@ -163,6 +163,6 @@ def test_swin_from_its_first_stage():
 
 @pytest.mark.slow
 def test_all_conv12_from_its_third_layer():
-  _, result = reconstructed('all_conv12', 'act3', 128)
+  _, result = reconstructed('all_conv12', 'act3', 128, widths=(24,) * 11)
   assert set(kinds(result)) == {'affine', 'elementwise'}
   assert_consistent(result)

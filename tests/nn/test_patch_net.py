@@ -74,8 +74,9 @@ def test_parameter_count_is_that_of_square_matrices():
 
 def test_the_head_sees_all_features_or_their_mean():
   x = random_pictures(2, 12, 24, 3)
-  flat = intermediates(make(), x)
-  assert list(make().intermediates(x)) == [
+  model = make()
+  flat = intermediates(model, x)
+  assert list(model.intermediates(x)) == [
     *('conv1', 'act1', 'conv2', 'act2', 'features', 'logits')
   ]
   np.testing.assert_array_equal(

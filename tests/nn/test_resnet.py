@@ -205,8 +205,9 @@ def test_a_logit_scale_multiplies_the_logits():
   plain, scaled = small(), small(logit_scale=True)
   assert scaled.scale is not None
   scaled.scale.log_scale[...] = math.log(3) / scaled.scale.multiplier
+  logits, x = lambda model, x: intermediates(model, x)['logits'], pictures()
   np.testing.assert_allclose(
-    scaled(pictures()), 3 * plain(pictures()), rtol=1e-5, atol=1e-6
+    logits(scaled, x), 3 * logits(plain, x), rtol=1e-5, atol=1e-6
   )
 
 

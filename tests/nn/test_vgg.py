@@ -205,5 +205,5 @@ def test_refuses(options, message):
 
 
 def test_refuses_small_pictures():
-  with pytest.raises(ValueError, match='needs 32×32 .* got 31×40'):
+  with pytest.raises(ValueError, match='needs pictures of 32×32 .* got 31×40'):
     VGG16((31, 40, 3), 10, rngs=nnx.Rngs(0))

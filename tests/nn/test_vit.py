@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from bort_jax import nn, spectrum
-from bort_jax.nn.vit import MLP, Attention, ViT, stochastic_depth
+from bort_jax.nn.transformer import MLP, Attention, stochastic_depth
+from bort_jax.nn.vit import ViT
 from bort_jax.selection import default_rule, matrix_views
 
 SMALL: dict[str, Any] = {

@@ -1,8 +1,10 @@
-"""A page of made-up contents, quick to make."""
+"""A page of made-up contents, quick to make, and a reader of pages."""
+
+import html.parser
 
 import numpy as np
 
-from bort_jax.report import html
+from bort_jax.report import html as pieces
 from bort_jax.report.certify import Statement
 from bort_jax.report.gallery import Gallery, Picture, View
 from bort_jax.report.methods import choose_methods
@@ -13,6 +15,31 @@ from bort_jax.report.shown import Shown
 HOSTILE = '<img src=x onerror=alert(1)>"\'</script>.png'
 NETWORKS = {'bort': 'Bort', 'adamw': 'AdamW'}
 CLASSES = ['cat', 'dog & <b>', 'owl']
+VOID = {'meta', 'link', 'img', 'input', 'br'}
+
+
+class Elements(html.parser.HTMLParser):
+  """All elements of a page, which must be closed in order, and its text."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.found, self.text, self.open = [], '', []
+    self.feed(text)
+    assert self.open == []
+
+  def handle_starttag(self, tag, attrs):
+    self.found.append((tag, dict(attrs)))
+    if tag not in VOID:
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.text += data
+
+  def attributes(self, tag):
+    return [attrs for name, attrs in self.found if name == tag]
 
 
 def png(number):
@@ -36,10 +63,10 @@ def made_up_content(picture_name=HOSTILE):
     f'Report of {picture_name}',
     'simple_cnn on digits.',
     [('data', 'digits')],
-    html.Table('Run', ('network', 'loss'), {'': [['Bort', '0.1']]}),
+    pieces.Table('Run', ('network', 'loss'), {'': [['Bort', '0.1']]}),
     [Drawing(png(200), 'Training loss', 'Loss.')],
     Gallery(pictures, NETWORKS, methods, CLASSES, views, curves),
-    html.Table('Metrics', ('method', 'AUC'), {'Bort': [['Gradient', '0.2']]}),
+    pieces.Table('Metrics', ('method', 'AUC'), {'Bort': [['Gradient', '0.2']]}),
     [Statement('No bound: none is known of softmax.', None)],
   )
 

@@ -1,33 +1,13 @@
 """The page as text: escaped, whole, and readable by machines."""
 
-import html.parser
 import json
 import re
 
 import pytest
-from report_helpers import HOSTILE, made_up_content
+from report_helpers import HOSTILE, Elements, made_up_content
 
 from bort_jax.report import html as pieces
 from bort_jax.report.page import render
-
-VOID = {'meta', 'link', 'img', 'input', 'br'}
-
-
-class Reader(html.parser.HTMLParser):
-  """Collects elements, and checks that they are closed in order."""
-
-  def __init__(self, text):
-    super().__init__()
-    self.elements, self.open = [], []
-    self.feed(text)
-
-  def handle_starttag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
-    if tag not in VOID:
-      self.open.append(tag)
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
 
 
 @pytest.fixture(scope='module')
@@ -37,9 +17,7 @@ def page():
 
 @pytest.fixture(scope='module')
 def elements(page):
-  reader = Reader(page)
-  assert reader.open == []
-  return reader.elements
+  return Elements(page).found
 
 
 def test_nothing_from_outside_becomes_an_element(page, elements):

@@ -1,7 +1,6 @@
 """The page of units: what stands in it, in text and in a browser."""
 
 import base64
-import html.parser
 import io
 import json
 import re
@@ -11,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from browser_helpers import Seen, needs_browser, overflow
-from report_helpers import HOSTILE, png
+from report_helpers import HOSTILE, Elements, png
 
 from bort_jax import cli
 from bort_jax.report import html as pieces
@@ -24,24 +23,6 @@ from bort_jax.report.units_page import (
   UnitsContent,
   render_units,
 )
-
-
-class Elements(html.parser.HTMLParser):
-  """All elements of a page, and its text."""
-
-  def __init__(self, text):
-    super().__init__()
-    self.found, self.text = [], ''
-    self.feed(text)
-
-  def handle_starttag(self, tag, attrs):
-    self.found.append((tag, dict(attrs)))
-
-  def handle_data(self, data):
-    self.text += data
-
-  def attributes(self, tag):
-    return [attrs for name, attrs in self.found if name == tag]
 
 
 def made_up():

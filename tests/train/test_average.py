@@ -69,8 +69,10 @@ def test_averaged_statistics_are_evaluated(tmp_path):
   images = np.concatenate([x[mask] for x, _, mask in source.test()])
   labels = np.concatenate([y[mask] for _, y, mask in source.test()])
 
+  apply = jax.jit(network.apply)
+
   def loss(params, stats):
-    logits = network.apply(params, stats, images / np.float32(255))
+    logits = apply(params, stats, images / np.float32(255))
     chosen = jax.nn.log_softmax(logits)[np.arange(len(labels)), labels]
     return float(-chosen.mean())
 

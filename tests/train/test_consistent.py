@@ -13,7 +13,7 @@ from flax import nnx
 from run_helpers import Interrupt, Interrupting, last_state
 
 from bort_jax import cli
-from bort_jax.nn.vit import stochastic_depth
+from bort_jax.nn.transformer import stochastic_depth
 from bort_jax.train import TrainConfig, train
 from bort_jax.train.adversarial import Adversarial
 from bort_jax.train.consistent import check_layers, paired, run_paired

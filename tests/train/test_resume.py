@@ -16,22 +16,23 @@ import pytest
 from run_helpers import Interrupt, Interrupting, last_state
 
 from bort_jax import cli
-from bort_jax.train import TrainConfig, loop, train
+from bort_jax.train import TrainConfig, train
 from bort_jax.train.augment import Recipe
 from bort_jax.train.comparison import Listener
 from bort_jax.train.errors import PreemptedError, RunError
 from bort_jax.train.metrics import read_paces
+from bort_jax.train.progress import Progress
 
 SMALL = {
   'epochs': 2,
-  'batch_size': 128,
+  'batch_size': 256,
   'model_options': ('widths=(4,6,8,10,12)',),
   'ema': 0.9,
   'augment': Recipe(pad_crop=1, cutout=2),
   'label_smoothing': 0.1,
   'devices': 1,
 }
-STEPS = 22  # of each network
+STEPS = 10  # of each network
 KILLS = 20
 
 
@@ -76,7 +77,7 @@ def assert_same_end(path, expected_path):
       np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize(('network', 'step'), [('adamw', 7), ('bort', 13)])
+@pytest.mark.parametrize(('network', 'step'), [('adamw', 3), ('bort', 7)])
 def test_resuming_is_bit_exact(uninterrupted, tmp_path, network, step):
   expected_path, _ = uninterrupted
   path = tmp_path / 'run'
@@ -110,7 +111,7 @@ def test_resuming_a_finished_run_changes_nothing(uninterrupted):
 def interrupted(path):
   config = TrainConfig(run_dir=path, checkpoint_steps=1, **SMALL)
   with pytest.raises(Interrupt):
-    train(config, Interrupting('bort', 13))
+    train(config, Interrupting('bort', 7))
   return ['--resume', '--run-dir', str(path)]
 
 
@@ -174,14 +175,14 @@ def test_sigterm_in_the_last_step_of_a_network(
   uninterrupted, tmp_path, monkeypatch, capsys, network, moment
 ):
   """Within the step, or when the word to stop has been asked for already."""
-  done = getattr(loop._Progress, moment)
+  done = getattr(Progress, moment)
 
   def killed(progress, *args):
     done(progress, *args)
     if progress.trainer.name == network and progress.done == STEPS:
       os.kill(os.getpid(), signal.SIGTERM)
 
-  monkeypatch.setattr(loop._Progress, moment, killed)
+  monkeypatch.setattr(Progress, moment, killed)
   path = tmp_path / 'run'
   run_dir = ['--run-dir', str(path)]
   if (network, moment) == ('adamw', 'end_epoch'):  # nothing is left to stop
@@ -207,7 +208,7 @@ def test_other_settings_are_refused(uninterrupted):
 
 
 OPTIONS = (
-  *('--epochs', '2', '--batch-size', '128', '--devices', '1', '--ema', '0.9'),
+  *('--epochs', '2', '--batch-size', '256', '--devices', '1', '--ema', '0.9'),
   *('--model-options', 'widths=(4,6,8,10,12)', '--checkpoint-steps', '1'),
   *('--pad-crop', '1', '--cutout', '2', '--label-smoothing', '0.1'),
 )

@@ -8,8 +8,8 @@ import numpy as np
 
 from bort_jax.inversion import Layer
 from bort_jax.metrics.errors import MetricError
+from bort_jax.metrics.moments import Moments
 from bort_jax.metrics.neurons.likeness import Likeness
-from bort_jax.metrics.neurons.moments import Moments
 from bort_jax.metrics.neurons.top import Units, best_of
 
 _static = {'static': True}

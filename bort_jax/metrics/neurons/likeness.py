@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from bort_jax.metrics.checks import rows_of, wide
-from bort_jax.metrics.neurons.moments import (
+from bort_jax.metrics.moments import (
   Moments,
   joined,
   moments_of,
   no_moments,
 )
+from bort_jax.norms import l2_norm, unit
 
 
 class Likeness(NamedTuple):
@@ -67,8 +68,8 @@ def with_pairs(
   real, adversarial = (
     rows_of(a).astype(wide(a.dtype)) for a in (real, adversarial)
   )
-  distance = norms(real - adversarial)
-  one, other = _directions(real), _directions(adversarial)
+  distance = l2_norm(real - adversarial)
+  one, other = unit(real), unit(adversarial)
   cosine = jnp.sum(one * other, axis=1)
   known = counts & jnp.any(one != 0, axis=1) & jnp.any(other != 0, axis=1)
   moves = counts & (change > 0)
@@ -79,15 +80,3 @@ def with_pairs(
     joined(before.real, moments_of(real, counts)),
     jnp.maximum(before.stretched, jnp.max(jnp.where(moves, stretch, -jnp.inf))),
   )
-
-
-def _directions(rows: jax.Array) -> jax.Array:
-  """(N, F) rows of length one, or zero, also where squares would overflow."""
-  over = lambda rows, size: rows / jnp.where(size > 0, size, 1)[:, None]
-  rows = over(rows, jnp.max(jnp.abs(rows), axis=1))
-  return over(rows, norms(rows))
-
-
-def norms(rows: jax.Array) -> jax.Array:
-  """(N,) 2-norms of rows (N, F)."""
-  return jnp.sqrt(jnp.sum(jnp.square(rows), axis=1))

@@ -19,6 +19,11 @@ from bort_jax.metrics.checks import (
   wide,
 )
 from bort_jax.metrics.errors import MetricError
+from bort_jax.metrics.moments import (
+  joined,
+  moments_of,
+  no_moments,
+)
 from bort_jax.metrics.neurons.found import PairSurvey, Survey
 from bort_jax.metrics.neurons.layers import (
   Outputs,
@@ -27,18 +32,10 @@ from bort_jax.metrics.neurons.layers import (
   recorded,
   unit_activations,
 )
-from bort_jax.metrics.neurons.likeness import (
-  no_likeness,
-  norms,
-  with_pairs,
-)
-from bort_jax.metrics.neurons.moments import (
-  joined,
-  moments_of,
-  no_moments,
-)
+from bort_jax.metrics.neurons.likeness import no_likeness, with_pairs
 from bort_jax.metrics.neurons.stream import Stream
 from bort_jax.metrics.neurons.top import no_units, with_batch
+from bort_jax.norms import l2_norm
 
 
 def survey(
@@ -192,7 +189,7 @@ def _with_both(
   with jax.default_matmul_precision('highest'):
     outputs, attacked = (record(params, x) for x in arrays)
   x, adversarial = (rows_of(a).astype(wide(a.dtype)) for a in arrays)
-  change = norms(x - adversarial)
+  change = l2_norm(x - adversarial)
   likeness = tuple(
     with_pairs(*case, change, counts)
     for case in zip(state.likeness, outputs, attacked, strict=True)

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 from rich.console import Console
 
-from bort_jax import terminal
+from bort_jax.progress_bars import ProgressBars
 from bort_jax.train.comparison import Start
 from bort_jax.train.metrics import Pace, Step
 
@@ -13,7 +13,7 @@ from bort_jax.train.metrics import Pace, Step
 @pytest.mark.parametrize('constraint', ['soft', 'hard'])
 def test_a_line_of_progress_fits_into_80_columns(constraint):
   console = Console(width=80)
-  bars = terminal._ProgressBars(console, constraint)
+  bars = ProgressBars(console, constraint)
   bars.started(Start(pathlib.Path('run'), ('bort',), 450_360, ()))
   last, pace = Step(450_360, 12.3456, 1.0), Pace(450_360, 0.01, 99_999.0, None)
   bars.stepped('bort', [last], pace)
