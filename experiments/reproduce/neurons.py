@@ -6,7 +6,7 @@ adversarial pictures, and how far its layers drift under their bounds. Writes
 into ``neurons/``. What is there already in ``--runs`` is not done again, so the
 command can be stopped and repeated. From the project's root:
 
-    python experiments/reproduce/neurons.py --data-dir DIR
+    python experiments/reproduce/neurons.py --control --data-dir DIR
 """
 
 import dataclasses

@@ -137,7 +137,7 @@ def _cell(values: Sequence[float], spec: str) -> str:
 def figure_of(layers: Sequence[Mapping[str, Any]]) -> Figure:
   """Consistency, and drift under its bound, by layer."""
   data = list(dict.fromkeys(row['data'] for row in layers))
-  figure = Figure((11, 3.6 * len(data)), layout='constrained')
+  figure = Figure((13, 3.9 * len(data)), layout='constrained')
   axes = figure.subplots(len(data), 2, squeeze=False)
   for (left, right), name in zip(axes, data, strict=True):
     of_data = [row for row in layers if row['data'] == name]
@@ -152,7 +152,7 @@ def figure_of(layers: Sequence[Mapping[str, Any]]) -> Figure:
     left.set(title=f'{name}: consistency of units', ylabel='pᵀAp')
     right.set(title=f'{name}: drift of layers', ylabel='2-norm', yscale='log')
     for axis in (left, right):
-      axis.legend(fontsize=7)
+      axis.legend(fontsize=7, bbox_to_anchor=(1, 1), loc='upper left')
   return figure
 
 
