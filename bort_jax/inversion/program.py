@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from bort_jax.claims import exponent_in
 from bort_jax.inversion.errors import InversionError
 from bort_jax.inversion.operations import (
   IDENTITIES,
@@ -41,6 +42,7 @@ class Program:
   outvar: core.Var
   dependent: frozenset[core.Var]
   has_own_derivatives: bool  # jax.custom_jvp or custom_vjp, which are not kept
+  exponents: Mapping[core.Var, float]  # B, of outputs of B-cos layers
 
   def constants(self, params: Any) -> dict[core.Var, Any]:
     """The values of everything that does not depend on x."""
@@ -148,6 +150,7 @@ def _program(flat: '_Inliner', given, invar, outvar) -> Program:
     outvar,
     frozenset(flat.dependent),
     flat.has_own_derivatives,
+    flat.exponents,
   )
 
 
@@ -197,6 +200,7 @@ class _Inliner:
     self.captured: dict[core.Var, Any] = {}
     self.dependent: set[core.Var] = set()
     self.has_own_derivatives = False
+    self.exponents: dict[core.Var, float] = {}
 
   def fresh(self, aval) -> core.Var:
     return core.Var(aval)
@@ -226,6 +230,9 @@ class _Inliner:
       self.has_own_derivatives |= own and depends
       return self.inline(jaxpr, consts, args, eqn)
     if name in IDENTITIES:
+      b = exponent_in(eqn.params.get('name', ''))
+      if b is not None:
+        self.exponents[args[0]] = b
       return args
     if name == 'scan' and depends:
       return self._unroll(eqn, args)

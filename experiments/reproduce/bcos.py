@@ -2,12 +2,13 @@ r"""B-cos networks judged: accuracy, localisation, orthogonality, inversion.
 
 Trains a B-cos network at several B, without Bort, with it in the optimizer, and
 with rows of length 1 alone (a control: B-cos layers ignore that length, but the
-angle of a step depends on it), and judges each: the grid pointing game of its own explanations and of post-hoc
-methods on the same network, pixel perturbation, the alignment of its layers,
-and what comes back when it is run backwards. Writes tables, numbers and a
-figure into ``bcos/DATA_MODEL/``. Networks that are trained already, in
-``--runs``, and judged already are not done again, so a command may be repeated
-until it is through. From the project's root:
+angle of a step depends on it), and judges each: the grid pointing game of its
+own explanations and of post-hoc methods on the same network, pixel
+perturbation, the alignment of its layers, and what comes back when it is run
+backwards. Writes tables, numbers and a figure into ``bcos/DATA_MODEL/``.
+Networks that are trained already, in ``--runs``, and judged already are not
+done again, so a command may be repeated until it is through. From the project's
+root:
 
     python experiments/reproduce/bcos.py digits --seeds 0 1
     python experiments/reproduce/bcos.py mnist_bcos_resnet8 --b 2 \
@@ -82,8 +83,9 @@ def main(
       only the length of each unit's weights held at 1, which B-cos layers
       ignore but for the size of steps.
     seeds: of weights and batches.
-    gamma: strength of Bort and of its control. With 100, the library's default, training diverges
-      from the published initial weights, whose singular values reach 4.8.
+    gamma: strength of Bort and of its control. With 100, the library's
+      default, training diverges from the published initial weights, whose
+      singular values reach 4.8.
     max_out: units of one output; 2 is published too, and takes twice as long.
     epochs: instead of those of the configuration.
     train_split: part of the set to train on.
