@@ -53,6 +53,8 @@ def aligned_bound(
     for side, moving in enumerate(eqn.invars)
     if moving is layer.invar and _is_product(eqn, side)
   ]
+  if not products and b == 1:
+    return jnp.float32(1)  # the largest of units, of which each is bounded
   if len(products) != 1:
     return None
   ((eqn, side),) = products

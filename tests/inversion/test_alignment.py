@@ -45,6 +45,7 @@ def test_no_pair_violates_the_bound_of_a_layer(name):
   keys = jax.random.split(jax.random.key(1))
   apply = jax.jit(apply_fn)
   bound = bound_of(apply_fn, params, jnp.zeros((1, 6, 6, 6)))
+  assert bound < jnp.inf
   norm = lambda a: jnp.linalg.norm(a.reshape(len(a), -1), axis=1)
   base = jax.random.normal(keys[0], (64, 6, 6, 6))
   step = jax.random.normal(keys[1], base.shape)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from bcos_helpers import GOLDEN, case, golden, last, worst
 from flax import nnx
+from golden_networks import counterpart, make
 from helpers import random_array
 from network_helpers import output_shapes, parameter_count, paths
 from safetensors.numpy import save_file
-from test_bcos_golden_networks import counterpart, make
 
 from bort_jax import nn
 from bort_jax.nn.bcos import explain_all, from_torch, vit
