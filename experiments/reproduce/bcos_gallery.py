@@ -133,6 +133,7 @@ def _shown(
       train_split=split,
       test_split=split,
       batch_size=1,
+      num_workers=0,
       data_dir=data_dir,
     )
     source = make_source(config)
