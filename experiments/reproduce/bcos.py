@@ -12,7 +12,7 @@ root:
 
     python experiments/reproduce/bcos.py digits --seeds 0 1
     python experiments/reproduce/bcos.py mnist_bcos_resnet8 --b 2 \
-      --epochs 12 --constraints none --data-dir DIR
+      --epochs 6 --constraints none --data-dir DIR
     python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR
 
 The first is that of the digits' table. That of CIFAR-10 is of a short run:
