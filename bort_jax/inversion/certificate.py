@@ -93,7 +93,9 @@ def certificate(
   inputs, and is far from tight for deep networks. Convolutions count by their
   norm as operators on pictures (see
   :func:`bort_jax.inversion.operator_norm.convolution_norm`), not by that of
-  their reshaped kernel; sums of branches by the sum. Floating-point rounding
+  their reshaped kernel; sums of branches by the sum; B-cos layers, which say
+  what they are (:func:`bort_jax.claims.aligned`), by
+  :func:`bort_jax.inversion.alignment.aligned_bound`. Floating-point rounding
   of the forward pass is not counted.
 
   Args:

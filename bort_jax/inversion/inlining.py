@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from bort_jax.claims import exponent_in
 from bort_jax.inversion.operations import (
   IDENTITIES,
   UNKNOWN,
@@ -32,6 +33,7 @@ class Inliner:
     self.captured: dict[core.Var, Any] = {}
     self.dependent: set[core.Var] = set()
     self.has_own_derivatives = False
+    self.exponents: dict[core.Var, float] = {}
 
   def fresh(self, aval) -> core.Var:
     """A new variable of this shape and dtype."""
@@ -62,6 +64,9 @@ class Inliner:
       self.has_own_derivatives |= own and depends
       return self.inline(jaxpr, consts, args, eqn)
     if name in IDENTITIES:
+      b = exponent_in(eqn.params.get('name', ''))
+      if b is not None:
+        self.exponents[args[0]] = b
       return args
     if name == 'scan' and depends:
       return self._unroll(eqn, args)

@@ -1,12 +1,14 @@
 """Upper bounds of how far a segment can stretch a distance."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from bort_jax.inversion.alignment import aligned_bound, most_patches
 from bort_jax.inversion.elementwise import greatest_slope
 from bort_jax.inversion.linear_map import affine_map
 from bort_jax.inversion.operations import (
@@ -83,7 +85,9 @@ def upper_bound(
   """
   bounds: _Bounds = {piece.invar: jnp.float32(1)}
   for eqn in piece.eqns:
-    bound = _linear(eqn, bounds, constants, frequencies)
+    bound = _claimed(eqn, piece, program, bounds, constants, frequencies)
+    if bound is None:
+      bound = _linear(eqn, bounds, constants, frequencies)
     if bound is None:
       bound = _elementwise(eqn, piece, program, bounds)
     bounds.update((v, bound) for v in eqn.outvars)
@@ -102,6 +106,24 @@ def _culprit(piece: Piece, bounds: _Bounds) -> str:
     if not unknown:
       return f'{makers[var].primitive.name} ({source_of(makers[var])})'
     var = unknown[0]
+
+
+def _claimed(
+  eqn: core.JaxprEqn,
+  piece: Piece,
+  program: Program,
+  bounds: _Bounds,
+  constants: Constants,
+  frequencies: int,
+) -> jax.Array | None:
+  """Of a layer that says what it is."""
+  b = program.exponents.get(eqn.outvars[0])
+  layer = None if b is None else _cone(eqn, piece, lambda _: True)
+  start = None if layer is None else bounds[layer.invar]
+  if b is None or layer is None or start is None:
+    return None
+  bound = aligned_bound(layer, b, constants, frequencies)
+  return None if bound is None else bound * start
 
 
 def _linear(
@@ -137,7 +159,8 @@ def _linear(
   if name == 'conv_general_dilated' and eqn.invars[0] is moving[0]:
     return bound * convolution_norm(eqn, fixed[0], frequencies)
   if name == 'reduce_window_max':
-    return bound * _most_windows(eqn) ** 0.5
+    names = 'window_dimensions', 'window_strides', 'window_dilation'
+    return bound * most_patches(*(eqn.params[name] for name in names)) ** 0.5
   if name in _STRUCTURAL:
     return bound * _structural(eqn, moving[0], constants)
   return None
@@ -152,20 +175,6 @@ def _spread(
   if bound is None or counted or aval_of(var).shape or size == 1:
     return bound
   return bound * math.sqrt(size)
-
-
-def _most_windows(eqn: core.JaxprEqn) -> int:
-  """In how many windows a pixel can be."""
-  sides = zip(
-    eqn.params['window_dimensions'],
-    eqn.params['window_strides'],
-    eqn.params['window_dilation'],
-    strict=True,
-  )
-  return math.prod(
-    window if dilation > 1 else -(-window // stride)
-    for window, stride, dilation in sides
-  )
 
 
 def _structural(
@@ -190,7 +199,7 @@ def _elementwise(
   eqn: core.JaxprEqn, piece: Piece, program: Program, bounds: _Bounds
 ) -> jax.Array | None:
   """Of the scalar function that ends here, wherever it starts."""
-  cone = _cone(eqn, piece)
+  cone = _cone(eqn, piece, is_elementwise)
   start = None
   if cone is not None:
     start = _spread(cone.invar, eqn, bounds[cone.invar])
@@ -200,18 +209,20 @@ def _elementwise(
   return None if slope is None else slope * start
 
 
-def _cone(eqn: core.JaxprEqn, piece: Piece) -> Piece | None:
-  """The elementwise operations from the nearest single value to a result."""
+def _cone(
+  eqn: core.JaxprEqn, piece: Piece, allowed: Callable[[core.JaxprEqn], bool]
+) -> Piece | None:
+  """The operations from the nearest single value to a result."""
   places = {v: i for i, e in enumerate(piece.eqns) for v in e.outvars}
   places[piece.invar] = -1
-  if not is_elementwise(eqn):
+  if not allowed(eqn):
     return None
   used = {eqn.outvars[0]: eqn}
   frontier = {v for v in variables(eqn) if v in places}
   while len(frontier) > 1:
     last = max(frontier, key=lambda v: places[v])
     maker = piece.eqns[places[last]]
-    if not is_elementwise(maker):
+    if not allowed(maker):
       return None
     used[last] = maker
     frontier.remove(last)

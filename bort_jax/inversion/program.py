@@ -27,6 +27,7 @@ class Program:
   outvar: core.Var
   dependent: frozenset[core.Var]
   has_own_derivatives: bool  # jax.custom_jvp or custom_vjp, which are not kept
+  exponents: Mapping[core.Var, float]  # B, of outputs of B-cos layers
 
   def constants(self, params: Any) -> dict[core.Var, Any]:
     """The values of everything that does not depend on x."""
@@ -134,6 +135,7 @@ def _program(flat: Inliner, given, invar, outvar) -> Program:
     outvar,
     frozenset(flat.dependent),
     flat.has_own_derivatives,
+    flat.exponents,
   )
 
 

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,7 +90,7 @@ def fill(
   rules: list[Rule],
   *,
   prefix: str = '',
-  unused: Collection[str] = (),
+  unused: str = '(?!)',
 ) -> Model:
   """A network with the weights that its rules find.
 
@@ -98,7 +99,7 @@ def fill(
     model: the network.
     rules: where each of its arrays is found.
     prefix: what names may begin with, if all do; it is dropped.
-    unused: ends of names that no rule needs to name.
+    unused: regular expression of names that no rule needs to name.
 
   Returns:
     As :func:`from_torch`.
@@ -114,7 +115,7 @@ def fill(
     before = prefix if all(name.startswith(prefix) for name in names) else ''
     names = {name.removeprefix(before) for name in names}
     needed = {rule.torch for rule in rules}
-    names = {n for n in names if n in needed or not n.endswith(tuple(unused))}
+    names = {n for n in names if n in needed or not re.search(unused, n)}
     network = type(model).__name__
     new = _convert(network, rules, ours, names, lambda n: read(before + n))
   params = jax.tree_util.tree_unflatten(structure, [new[path] for path in ours])

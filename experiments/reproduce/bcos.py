@@ -1,16 +1,18 @@
 r"""B-cos networks judged: accuracy, localisation, orthogonality, inversion.
 
-Trains a B-cos network at several B, without Bort and with it in the optimizer,
-and judges each: the grid pointing game of its own explanations and of post-hoc
-methods on the same network, pixel perturbation, the alignment of its layers,
-and what comes back when it is run backwards. Writes tables, numbers and a
-figure into ``bcos/DATA_MODEL/``. Networks that are trained already, in
-``--runs``, and judged already are not done again, so a command may be repeated
-until it is through. From the project's root:
+Trains a B-cos network at several B, without Bort, with it in the optimizer, and
+with rows of length 1 alone (a control: B-cos layers ignore that length, but the
+angle of a step depends on it), and judges each: the grid pointing game of its
+own explanations and of post-hoc methods on the same network, pixel
+perturbation, the alignment of its layers, and what comes back when it is run
+backwards. Writes tables, numbers and a figure into ``bcos/DATA_MODEL/``.
+Networks that are trained already, in ``--runs``, and judged already are not
+done again, so a command may be repeated until it is through. From the project's
+root:
 
     python experiments/reproduce/bcos.py digits --seeds 0 1
     python experiments/reproduce/bcos.py mnist_bcos_resnet8 --b 2 \
-      --data-dir DIR
+      --epochs 6 --constraints none --data-dir DIR
     python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR
 
 The first is that of the digits' table. That of CIFAR-10 is of a short run:
@@ -42,6 +44,7 @@ from bort_jax.train.parallel import make_parallel
 from bort_jax.train.source import make_source
 
 _WHOLE = Scope()
+Training = Literal['none', 'soft', 'rows']
 # The 8×8 digits that come with scikit-learn: minutes for all, no download.
 _DIGITS = TrainConfig(
   model='bcos_resnet8',
@@ -60,7 +63,7 @@ _DIGITS = TrainConfig(
 def main(
   config: tyro.conf.Positional[str],
   b: tuple[float, ...] = (1.0, 1.25, 2.0),
-  constraints: tuple[Literal['none', 'soft'], ...] = ('none', 'soft'),
+  constraints: tuple[Training, ...] = ('none', 'soft', 'rows'),
   seeds: tuple[int, ...] = (0,),
   gamma: float = 10.0,
   max_out: int = 1,
@@ -76,10 +79,13 @@ def main(
   Args:
     config: digits, or the name of a configuration of a B-cos network.
     b: exponents.
-    constraints: none: as published. soft: with Bort.
+    constraints: none: as published. soft: with Bort. rows: a control, with
+      only the length of each unit's weights held at 1, which B-cos layers
+      ignore but for the size of steps.
     seeds: of weights and batches.
-    gamma: strength of Bort. With 100, the library's default, training diverges
-      from the published initial weights, whose singular values reach 4.8.
+    gamma: strength of Bort and of its control. With 100, the library's
+      default, training diverges from the published initial weights, whose
+      singular values reach 4.8.
     max_out: units of one output; 2 is published too, and takes twice as long.
     epochs: instead of those of the configuration.
     train_split: part of the set to train on.
@@ -99,13 +105,12 @@ def main(
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / 'results.json'
   arms = json.loads(path.read_text()) if path.exists() else {}
-  strengths = {'none': base.gamma, 'soft': gamma}
   facts: dict[str, Any] = {}
   for exponent in b:
     judge = None  # compiled for an exponent, shared by what differs in weights
     for constraint, seed in itertools.product(constraints, seeds):
-      base = dataclasses.replace(base, gamma=strengths[constraint])
-      arm = arm_of(base, exponent, max_out, constraint, seed, runs)
+      trained = under(base, constraint, gamma)
+      arm = arm_of(trained, exponent, max_out, seed, runs)
       facts = _facts(arm, scope)
       name = _name_of(arm, exponent, max_out)
       if _judged(arms.get(name, {}), facts, scope):
@@ -134,16 +139,23 @@ def main(
   bcos_tables.write(folder, beside, note)
 
 
+def under(base: TrainConfig, constraint: Training, gamma: float) -> TrainConfig:
+  """The settings with what is added to the gradient."""
+  if constraint == 'none':
+    return dataclasses.replace(base, constraint='none')
+  mode = 'l2-row' if constraint == 'rows' else 'l2-full'
+  return dataclasses.replace(base, constraint='soft', gamma=gamma, mode=mode)
+
+
 def arm_of(
   base: TrainConfig,
   exponent: float,
   max_out: int,
-  constraint: Literal['none', 'soft'],
   seed: int,
   runs: pathlib.Path,
 ) -> TrainConfig:
   """The settings of one network, and the directory of its run."""
-  base = dataclasses.replace(base, constraint=constraint, seed=seed)
+  base = dataclasses.replace(base, seed=seed)
   name = _name_of(base, exponent, max_out)
   return dataclasses.replace(
     base,
@@ -155,7 +167,8 @@ def arm_of(
 
 def _name_of(arm: TrainConfig, exponent: float, max_out: int) -> str:
   """By what networks of one folder differ."""
-  bort = f'bort={arm.gamma:g}' if arm.constraint == 'soft' else 'plain'
+  added = 'rows' if arm.mode == 'l2-row' else 'bort'
+  bort = f'{added}={arm.gamma:g}' if arm.constraint == 'soft' else 'plain'
   return (
     f'B={exponent:g} {bort} max_out={max_out} epochs={arm.num_epochs}'
     f' {arm.train_split} seed={arm.seed}'
@@ -183,7 +196,7 @@ def _beside(
   others: dict[str, Any], facts: dict[str, Any], gamma: float
 ) -> bool:
   """Whether networks stand in one table, whatever their B and seed."""
-  free = ('options', 'constraint', 'gamma', 'seed')
+  free = ('options', 'constraint', 'gamma', 'mode', 'seed')
   rest = lambda facts: {k: v for k, v in facts.items() if k not in free}
   return (
     rest(others) == rest(facts)
@@ -206,6 +219,7 @@ def _facts(arm: TrainConfig, scope: Scope) -> dict[str, Any]:
     'options': arm.model_options,
     'constraint': arm.constraint,
     'gamma': arm.gamma if arm.constraint == 'soft' else None,
+    'mode': arm.mode if arm.constraint == 'soft' else None,
     'epochs': arm.num_epochs,
     'train_split': arm.train_split,
     'batch_size': arm.batch_size,

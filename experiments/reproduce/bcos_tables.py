@@ -21,7 +21,8 @@ PUBLISHED = {
   1.75: (93.7, 0.94),
   2.0: (93.2, 0.97),
 }
-_TRAINING = {'none': 'plain', 'soft': 'Bort'}
+_TRAINING = {None: 'plain', 'l2-full': 'Bort', 'l2-row': 'unit rows'}
+_MARKERS = dict(zip(_TRAINING.values(), 'os^', strict=True))
 
 
 def write(
@@ -58,10 +59,11 @@ def grouped(arms: Mapping[str, Any]) -> dict[tuple[float, str], list[Any]]:
   groups: dict[tuple[float, str], list[Any]] = {}
   for arm in arms.values():
     exponent = float(arm['facts']['options'][0].partition('=')[2])
-    key = exponent, _TRAINING[arm['facts']['constraint']]
+    key = exponent, _TRAINING[arm['facts']['mode']]
     groups.setdefault(key, []).append(arm)
+  order = list(_TRAINING.values()).index
   return dict(
-    sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] != 'plain'))
+    sorted(groups.items(), key=lambda item: (item[0][0], order(item[0][1])))
   )
 
 
@@ -154,7 +156,7 @@ def figure(groups: Mapping[tuple[float, str], list[Any]]) -> Figure:
   """Localisation over accuracy, by B."""
   found = Figure(figsize=(5.5, 4), layout='constrained')
   panel = found.subplots()
-  for training, marker in (('plain', 'o'), ('Bort', 's')):
+  for training, marker in _MARKERS.items():
     points = [
       (
         np.mean([100 * arm['accuracy'] for arm in group]),

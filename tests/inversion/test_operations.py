@@ -11,7 +11,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import Primitive
 
 from bort_jax import inversion
-from bort_jax.inversion import operations, program
+from bort_jax.inversion import inlining, operations, program
 from bort_jax.inversion.segments import cut
 
 # Of supported versions, not of all: up to 0.11; from 0.12 on.
@@ -40,7 +40,7 @@ TABLES = {
   'switches': operations.SWITCHES,
   'identities': operations.IDENTITIES,
   'smooth': operations._SMOOTH,
-  'calls': program._CALLS,
+  'calls': inlining._CALLS,
 }
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from bort_jax.claims import aligned
 from bort_jax.nn.bcos.transform import (
   align,
   check_layer,
@@ -164,6 +165,8 @@ class BcosConv(nnx.Module):
     y = max_out(y, self.max_out)
     if self.b != 1:
       y = align(y, self._patch_norm(x, pads, y.shape[-1]), self.b)
+    if self.bias is None:
+      y = aligned(y, self.b)
     return y if self.scale == 1 else y / self.scale
 
   def _patch_norm(self, x: jax.Array, pads, outputs: int) -> jax.Array:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bort_jax.claims import aligned
 from bort_jax.nn.bcos.transform import (
   align,
   check_layer,
@@ -96,6 +97,8 @@ class BcosDense(nnx.Module):
     if self.b != 1:
       norm = jnp.broadcast_to(_norm(x), y.shape)
       y = align(y, norm, self.b)
+    if self.bias is None:
+      y = aligned(y, self.b)
     return y if self.scale == 1 else y / self.scale
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 from bort_jax.nn.bcos.convnext import BcosConvNeXt
 from bort_jax.nn.bcos.densenet import BcosDenseNet
+from bort_jax.nn.bcos.inception import BcosInceptionV3, Chain
 from bort_jax.nn.bcos.resnet import BcosResidualNetwork
 from bort_jax.nn.bcos.vgg import WIDTHS, BcosVGG11
 from bort_jax.nn.bcos.vit import BcosViT
@@ -31,7 +32,10 @@ def from_torch(
   :class:`BcosCifarResNet`, :class:`BcosVGG11` (vgg11_bnu),
   :class:`BcosDenseNet`, :class:`BcosConvNeXt` (convnext_tiny; with
   ``norm='batch', norm_centered=False`` convnext_tiny_bnu) and
-  :class:`BcosViT`. The rest is as in :func:`bort_jax.nn.from_torch`; running
+  :class:`BcosViT`. Of :class:`BcosInceptionV3` the names are those of
+  torchvision, with ``.linear`` in each convolution as in the others; no
+  published file was at hand, and an auxiliary classifier is passed over. The
+  rest is as in :func:`bort_jax.nn.from_torch`; running
   means that the network does not have, as uncentred norms use none, are passed
   over, and all names may begin with ``0.``.
 
@@ -63,7 +67,8 @@ def from_torch(
   params = nnx.state(model)
   paths = {path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)}
   rules = [rule for rule in _rules(model) if rule.ours in paths]
-  return fill(state_dict, model, rules, prefix='0.', unused=('.running_mean',))
+  unused = r'\.running_mean$|^AuxLogits\.'
+  return fill(state_dict, model, rules, prefix='0.', unused=unused)
 
 
 def _rules(model: nnx.Module) -> list[Rule]:
@@ -141,6 +146,49 @@ def _convnext_names(model: BcosConvNeXt) -> list[Rule]:
   )
 
 
+def _inception_names(model: BcosInceptionV3) -> list[Rule]:
+  rules = []
+  for number, stem in enumerate((('1a', '2a', '2b'), ('3b', '4a')), 1):
+    for i, name in enumerate(stem):
+      side = 1 if name == '3b' else 3
+      torch = f'Conv2d_{name}_{side}x{side}'
+      rules += _conv_norm(torch, f'stem{number}/steps/{i}')
+  blocks = zip(_INCEPTION_BLOCKS.items(), model.mixed, strict=True)
+  for i, ((block, branches), mixed) in enumerate(blocks):
+    for j, (name, chain) in enumerate(zip(branches, mixed.chains, strict=True)):
+      torch, ours = f'Mixed_{block}.branch{name}', f'mixed/{i}/chains/{j}'
+      for ending, place in _places(chain).items():
+        rules += _conv_norm(torch + ending, f'{ours}/{place}')
+  return rules + _conv('fc', 'head')
+
+
+def _conv_norm(torch: str, ours: str) -> list[Rule]:
+  conv, norm = _conv(f'{torch}.conv', f'{ours}/conv'), f'{ours}/norm'
+  return conv + _norm(f'{torch}.bn', norm)
+
+
+def _places(chain: Chain) -> dict[str, str]:
+  """Where the convolutions of a branch are, by the ends of their names."""
+  steps, forks = len(chain.steps), len(chain.forks)
+  if steps == 1 and not forks:
+    return {'': 'steps/0'}
+  places = {f'_{i + 1}': f'steps/{i}' for i in range(steps)}
+  ends = zip('ab'[:forks], range(forks), strict=True)
+  return places | {f'_{steps + 1}{a}': f'forks/{i}' for a, i in ends}
+
+
+_PIXELS = '1x1', '5x5', '3x3dbl', '_pool'
+_LINES = '1x1', '7x7', '7x7dbl', '_pool'
+_LAST = '1x1', '3x3', '3x3dbl', '_pool'
+_INCEPTION_BLOCKS = {
+  **dict.fromkeys(('5b', '5c', '5d'), _PIXELS),
+  '6a': ('3x3', '3x3dbl'),
+  **dict.fromkeys(('6b', '6c', '6d', '6e'), _LINES),
+  '7a': ('3x3', '7x7x3'),
+  **dict.fromkeys(('7b', '7c'), _LAST),
+}
+
+
 def _vit_names(model: BcosViT) -> list[Rule]:
   rules = _dense('to_patch_embedding.linear', 'patch_embed')
   for i in range(len(model.stem)):
@@ -166,6 +214,7 @@ _FAMILIES: dict[type[nnx.Module], Callable[[Any], list[Rule]]] = {
   BcosResidualNetwork: _resnet_names,
   BcosVGG11: _vgg_names,
   BcosDenseNet: _densenet_names,
+  BcosInceptionV3: _inception_names,
   BcosConvNeXt: _convnext_names,
   BcosViT: _vit_names,
 }

@@ -64,8 +64,12 @@ def max_out(y: jax.Array, units: int) -> jax.Array:
   if units == 1:
     return y
   y = y.reshape(*y.shape[:-1], -1, units)
-  picked = jnp.argmax(y, axis=-1, keepdims=True)
-  return jnp.take_along_axis(y, picked, axis=-1)[..., 0]
+  largest = y[..., 0]
+  for unit in range(1, units):
+    other = y[..., unit]
+    keep = (largest >= other) | jnp.isnan(largest)
+    largest = jnp.where(keep, largest, other)
+  return largest
 
 
 def align(y: jax.Array, norm: jax.Array, b: float) -> jax.Array:

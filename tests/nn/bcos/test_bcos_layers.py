@@ -225,6 +225,11 @@ def test_the_first_of_equal_units_is_picked_and_has_the_gradient(float64):
   np.testing.assert_array_equal(pull(jnp.ones(2))[0], [1.0, 0.0, 0.0, 1.0])
 
 
+def test_the_largest_of_units_that_are_not_numbers_is_none():
+  x = jnp.array([jnp.nan, 1.0, 2.0, jnp.nan])
+  assert jnp.all(jnp.isnan(max_out(x, 2)))
+
+
 def test_the_default_rule_finds_the_kernels():
   model = nn.create(
     'bcos_resnet8', image_shape=(8, 8, 3), num_classes=10, rngs=nnx.Rngs(0)

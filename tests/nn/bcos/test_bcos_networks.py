@@ -1,5 +1,6 @@
 """B-cos networks: published sizes, names, completeness, published weights."""
 
+import json
 import math
 from typing import Any
 
@@ -7,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bcos_helpers import case, golden, last, worst
+from bcos_helpers import GOLDEN, case, golden, last, worst
 from flax import nnx
+from golden_networks import counterpart, make
 from helpers import random_array
 from network_helpers import output_shapes, parameter_count, paths
 from safetensors.numpy import save_file
-from test_bcos_golden_networks import counterpart, make
 
 from bort_jax import nn
 from bort_jax.nn.bcos import explain_all, from_torch, vit
@@ -375,6 +376,34 @@ def test_vgg_has_published_names():
   assert rules['features.9.running_var'] == 'norms/3/var'
   assert rules['features.18.linear.weight'] == 'convs/7/kernel'
   assert rules['classifier.2.linear.weight'] == 'head/kernel'
+
+
+def test_inception_has_torchvisions_names():
+  from bort_jax.nn.bcos.from_torch import _rules
+
+  path = GOLDEN.with_name('inception_v3.json')
+  given = {'fc.linear.weight': (1000, 2048, 1, 1)}
+  for name, (outputs, *inside) in json.loads(path.read_text()).items():
+    inside[0] *= 1 + (name == 'Conv2d_1a_3x3')  # pictures and their inverses
+    given[f'{name}.conv.linear.weight'] = outputs, *inside
+    given |= {f'{name}.bn.{a}': (outputs,) for a in ('weight', 'running_var')}
+  model = nnx.eval_shape(lambda: create('bcos_inception_v3', 299, 1000))
+  leaves = paths(nnx.state(model))
+  rules = {r.torch: r for r in _rules(model) if r.ours in leaves}
+  assert set(rules) == set(given)
+  assert {rule.ours for rule in rules.values()} == set(leaves)
+  for name, shape in given.items():
+    new = rules[name].transform(np.empty(shape, np.float32))
+    assert new.shape == leaves[rules[name].ours].shape, name
+  for name, ours in {
+    'Mixed_5b.branch3x3dbl_3.conv.linear.weight': '0/chains/2/steps/2/conv',
+    'Mixed_6d.branch7x7_2.conv.linear.weight': '6/chains/1/steps/1/conv',
+    'Mixed_7c.branch3x3dbl_3b.conv.linear.weight': '10/chains/2/forks/1/conv',
+  }.items():
+    assert rules[name].ours == f'mixed/{ours}/kernel'
+  with pytest.raises(ValueError, match='Unknown: conv9.weight') as error:
+    from_torch(dict.fromkeys(('conv9.weight', 'AuxLogits.fc'), 0), model)
+  assert 'Aux' not in str(error.value)
 
 
 def test_weights_are_read_from_safetensors(tmp_path):

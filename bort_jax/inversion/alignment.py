@@ -1,0 +1,112 @@
+"""Upper bounds of how far layers stretch that scale by an angle."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from bort_jax.inversion.operator_norm import (
+  convolution_norm,
+  dense_norm,
+  norm_bound,
+)
+from bort_jax.inversion.program import read, variables
+from bort_jax.inversion.segments import Constants, Piece
+
+_ADDED = 1e-6  # to |cos|, by layers that must not take a power of zero
+
+
+def aligned_bound(
+  layer: Piece, b: float, constants: Constants, frequencies: int
+) -> jax.Array | None:
+  r"""A Lipschitz constant of a B-cos layer.
+
+  With y the linear output, n the norm of the patch and c = \|y\|/n of each
+  unit, no more than m, the largest norm of a row of W, the output is
+  :math:`y c^{B-1}`, and
+
+  .. math:: d = B c^{B-1} dy - (B - 1) c^B dn \, \mathrm{sgn}(y)
+
+  Summed over patches, dy is bounded by the norm of the convolution; c by that
+  of W as a matrix, at each patch; and dn by the change of the patch, which sees
+  each pixel as often as there are patches over it. So
+
+  .. math::
+    L \le m^{B-1} \left(
+      B \|\mathrm{conv}\| + (B - 1) \|W\| \sqrt{\mathrm{patches}} \right)
+
+  The largest of several units is no steeper than they are.
+
+  Args:
+    layer: the operations of one layer.
+    b: its B.
+    constants: the values that do not depend on x.
+    frequencies: see :func:`convolution_norm`.
+
+  Returns:
+    The bound; None if there is not exactly one product with a kernel.
+  """
+  products = [
+    (eqn, side)
+    for eqn in layer.eqns
+    for side, moving in enumerate(eqn.invars)
+    if moving is layer.invar and _is_product(eqn, side)
+  ]
+  if not products and b == 1:
+    return jnp.float32(1)  # the largest of units, of which each is bounded
+  if len(products) != 1:
+    return None
+  ((eqn, side),) = products
+  kernel = read(constants, eqn.invars[1 - side])
+  if eqn.primitive.name == 'dot_general':
+    linear, patches = dense_norm(eqn, side, kernel), 1
+    rows = _dense_rows(eqn, 1 - side, kernel)
+  else:
+    linear = convolution_norm(eqn, kernel, frequencies)
+    patches = most_patches(
+      [kernel.shape[a] for a in eqn.params['dimension_numbers'].rhs_spec[2:]],
+      eqn.params['window_strides'],
+      eqn.params['rhs_dilation'],
+    )
+    rows = _patch_rows(eqn, kernel)
+  longest = jnp.sqrt(jnp.max(jnp.sum(jnp.square(rows), axis=-1))) + _ADDED
+  along = norm_bound(rows) * math.sqrt(patches)
+  return longest ** (b - 1) * (b * linear + (b - 1) * along)
+
+
+def most_patches(sides, strides, dilations) -> int:
+  """In how many patches of a picture, or windows, a pixel can be."""
+  return math.prod(
+    side if dilation > 1 else -(-side // stride)
+    for side, stride, dilation in zip(sides, strides, dilations, strict=True)
+  )
+
+
+def _is_product(eqn: core.JaxprEqn, side: int) -> bool:
+  """Whether an operand is multiplied with a kernel that does not move."""
+  name = eqn.primitive.name
+  if len(set(variables(eqn))) == 1 and len(eqn.invars) > 1:
+    return False  # x times itself
+  return name == 'dot_general' or (
+    name == 'conv_general_dilated'
+    and side == 0
+    and eqn.params['batch_group_count'] == 1
+  )
+
+
+def _dense_rows(eqn: core.JaxprEqn, side: int, kernel: jax.Array) -> jax.Array:
+  """(matrices, units, inputs) of the kernel of a dense layer."""
+  contracting, batch = (axes[side] for axes in eqn.params['dimension_numbers'])
+  free = [a for a in range(kernel.ndim) if a not in (*batch, *contracting)]
+  kernel = jnp.transpose(kernel, (*batch, *free, *contracting))
+  stack = math.prod(kernel.shape[: len(batch)])
+  inputs = math.prod(kernel.shape[kernel.ndim - len(contracting) :])
+  return kernel.reshape(stack, -1, inputs)
+
+
+def _patch_rows(eqn: core.JaxprEqn, kernel: jax.Array) -> jax.Array:
+  """(groups, units, inputs) of the kernel of a convolution."""
+  kernel = jnp.transpose(kernel, eqn.params['dimension_numbers'].rhs_spec)
+  groups = eqn.params['feature_group_count']
+  return kernel.reshape(groups, kernel.shape[0] // groups, -1)
