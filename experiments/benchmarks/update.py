@@ -10,8 +10,8 @@ project its optimizers take part, and with a checkout of the published code
 
 Columns: milliseconds of a step; what is added to the same optimizer without a
 constraint; the multiplications and additions that the constraint needs at
-least, per second of a whole step, over the matmul rate; memory that the
-compiled step needs beside its arguments, added to the plain optimizer's.
+least, per second of a whole step, over the matmul rate. For memory see
+memory.py.
 """
 # The project itself never needs torch.
 # pyright: reportMissingImports=false
@@ -82,7 +82,6 @@ class Contestant:
 
   step: Callable[[], Any]
   plain: str | None = None  # the same without constraint
-  extra_bytes: int | None = None
   seconds: list[float] = dataclasses.field(default_factory=list)
 
 
@@ -125,16 +124,13 @@ def measured(network: str, repeats: int, reference) -> dict[str, Any]:
   work = 4 * sum(view.products for view in views.values())
   rows = []
   for name, c in contestants.items():
-    plain = contestants[c.plain] if c.plain else None
     row = {
       'contestant': name,
       'ms': 1e3 * medians[name],
       'spread': (max(c.seconds) - min(c.seconds)) / medians[name],
     }
-    if c.plain and plain:
+    if c.plain:
       row['added_ms'] = 1e3 * (medians[name] - medians[c.plain])
-      if c.extra_bytes is not None and plain.extra_bytes is not None:
-        row['added_mb'] = (c.extra_bytes - plain.extra_bytes) / 1e6
       if name in ('bort_sgd', 'bort_adamw') or name.startswith('published'):
         row['share'] = work / medians[name] / rate
     rows.append(row)
@@ -143,16 +139,9 @@ def measured(network: str, repeats: int, reference) -> dict[str, Any]:
     'gflop_per_s': rate / 1e9,
     'matrices': len(views),
     'weights_mb': 4 * sum(math.prod(v.shape) for v in views.values()) / 1e6,
-    'limit_mb': 4 * largest_extra(views.values()) / 1e6,
     'rows': rows,
     'machine': machine(),
   }
-
-
-def largest_extra(views) -> int:
-  """Entries of the largest Gram matrix and of the largest weight."""
-  grams = [math.prod(v.stack) * min(v.num_out, v.num_in) ** 2 for v in views]
-  return max(grams) + max(math.prod(v.shape) for v in views)
 
 
 def kernels(network: str) -> dict[str, MatrixView]:
@@ -201,11 +190,6 @@ def compiled(tx, params: Any) -> Any:
   return program.lower(params, state, params).compile()
 
 
-def extra_bytes(program: Any) -> int:
-  """What a compiled program needs beside arguments and results, as planned."""
-  return program.memory_analysis().temp_size_in_bytes
-
-
 def takes_part(network: str, contestant: str) -> bool:
   """Whether a contestant is timed on a network."""
   return network not in ONLY or contestant in ONLY[network]
@@ -242,7 +226,7 @@ def ours(tx, plain: str | None, views: dict[str, MatrixView]) -> Contestant:
     params, state = jax.block_until_ready(program(grads, *carry))
     carry[:] = state, params
 
-  return Contestant(step, plain, extra_bytes(program))
+  return Contestant(step, plain)
 
 
 _gradients: dict[tuple[str, ...], Any] = {}
@@ -324,15 +308,13 @@ def table(network: str, found: dict[str, Any]) -> list[str]:
   return [
     f'**{network}**: {found["matrices"]} matrices of {found["weights_mb"]:.0f}'
     f' MB; the constraint takes {found["gflop"]:.1f} GFLOP; float32 matmul'
-    f' {found["gflop_per_s"]:.0f} GFLOP/s; largest Gram matrix and weight'
-    f' {found["limit_mb"]:.1f} MB. {found["machine"]}.',
+    f' {found["gflop_per_s"]:.0f} GFLOP/s. {found["machine"]}.',
     '',
-    '| contestant | ms | spread | added ms | share of matmul rate | added MB |',
-    '| --- | ---: | ---: | ---: | ---: | ---: |',
+    '| contestant | ms | spread | added ms | share of matmul rate |',
+    '| --- | ---: | ---: | ---: | ---: |',
     *(
       f'| {row["contestant"]} | {row["ms"]:.1f} | {row["spread"]:.0%} |'
       f' {cell(row, "added_ms", ".1f")} | {cell(row, "share", ".0%")} |'
-      f' {cell(row, "added_mb", ".1f")} |'
       for row in found['rows']
     ),
     '',
