@@ -229,11 +229,11 @@ def ours(tx, plain: str | None, views: dict[str, MatrixView]) -> Contestant:
   return Contestant(step, plain)
 
 
-_gradients: dict[tuple[str, ...], Any] = {}
+_gradients: dict[Any, Any] = {}
 
 
 def _shared_gradients(views) -> Any:
-  key = (*views,)
+  key = tuple((path, view.shape) for path, view in views.items())
   if key not in _gradients:
     _gradients.clear()
     scale = lambda x: 0.1 * x
