@@ -27,7 +27,7 @@ from bort_jax import bort_adamw, bort_sgd, spectrum
 from bort_jax.nn import SimpleCNN
 from bort_jax.train import load_dataset
 from bort_jax.train.data import batches
-from bort_jax.train.network import make_network
+from bort_jax.train.network import Network, make_network
 from bort_jax.train.step import StepOptions, init_state, train_step
 
 WIDTHS = (8, 16, 32, 64, 128)
@@ -105,35 +105,14 @@ def trained(
   setting: str, every: int | None, seed: int, steps: int, batch_size: int
 ) -> tuple[float, float, set[str]]:
   """Error, loss, and what is wrong at the start according to the law."""
-  make, rate, gamma, options = SETTINGS[setting]
+  _, rate, gamma, options = SETTINGS[setting]
   images, labels = data()
-  network = make_network(
-    lambda: SimpleCNN(
-      images.shape[1:],
-      10,
-      WIDTHS,
-      kernel_init=nnx.initializers.orthogonal(),
-      rngs=nnx.Rngs(seed),
-    )
-  )
-  tx = make(rate, gamma, every=every, **options)
-  state = init_state(network, tx)
+  tx, step = compiled(setting, every)
+  state = init_state(network(seed), tx)
+  momentum = options.get('momentum', 0.0)
   found = spectrum.check(
-    state.params,
-    rate,
-    gamma,
-    every=every,
-    momentum=options.get('momentum', 0.0),
+    state.params, rate, gamma, momentum=momentum, every=every
   )
-
-  @partial(jax.jit, donate_argnums=0)
-  def step(state, images, labels, key):
-    state, metrics = train_step(
-      network, tx, StepOptions(), state, images, labels, key
-    )
-    errors = jax.tree.leaves(spectrum.orthogonality_error(state.params))
-    return state, (jnp.mean(jnp.stack(errors)), metrics.loss)
-
   drawn = itertools.chain.from_iterable(
     batches(images, labels, batch_size, (seed, epoch))
     for epoch in itertools.count()
@@ -144,6 +123,36 @@ def trained(
     history.append(numbers)
   errors, losses = np.asarray(jax.device_get(history))[-steps // 5 :].mean(0)
   return float(errors), float(losses), {finding.kind for finding in found}
+
+
+def network(seed: int) -> Network:
+  """A SimpleCNN with orthogonal kernels."""
+  return make_network(
+    lambda: SimpleCNN(
+      (28, 28, 1),
+      10,
+      widths=WIDTHS,
+      kernel_init=nnx.initializers.orthogonal(),
+      rngs=nnx.Rngs(seed),
+    )
+  )
+
+
+@cache
+def compiled(setting: str, every: int | None) -> tuple[Any, Any]:
+  """The optimizer, and a step that also measures the error."""
+  make, rate, gamma, options = SETTINGS[setting]
+  tx, any_network = make(rate, gamma, every=every, **options), network(0)
+
+  @partial(jax.jit, donate_argnums=0)
+  def step(state, images, labels, key):
+    state, metrics = train_step(
+      any_network, tx, StepOptions(), state, images, labels, key
+    )
+    errors = jax.tree.leaves(spectrum.orthogonality_error(state.params))
+    return state, (jnp.mean(jnp.stack(errors)), metrics.loss)
+
+  return tx, step
 
 
 @cache
