@@ -1,7 +1,7 @@
 """What turns cost in orthogonality: Bort at one step of k, with k·γ.
 
-A SimpleCNN is trained on scikit-learn's digits with every matrix corrected at every step, and
-with the matrices taking turns. The error is that of
+A SimpleCNN is trained on scikit-learn's digits with every matrix corrected at
+every step, and with the matrices taking turns. The error is that of
 ``bort_jax.spectrum.orthogonality_error``, the mean over the kernels and over
 the last fifth of the steps; its ratio is to the same seed corrected at every
 step. Nothing is timed: for times see update.py. From the project's root:

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 import update
+from contestants import Contestant, machine, take_turns
 
 LEVELS = (0, 1, 2)
 SMALLEST = 128
@@ -55,12 +56,11 @@ def main(repeats: int = 15) -> None:
     ),
     f'| all | {sum(row["kernels"] for row in rows)} | {cells(total)}',
     '',
-    'Predicted, if all products ran at one rate: 0.75 and 0.625.'
-    f' {update.machine()}.',
+    f'Predicted, if all products ran at one rate: 0.75 and 0.625. {machine()}.',
   ]
   print('\n'.join(lines))
   path = pathlib.Path(__file__).with_suffix('.json')
-  found = {'rows': rows, 'total_ms': total, 'machine': update.machine()}
+  found = {'rows': rows, 'total_ms': total, 'machine': machine()}
   path.write_text(json.dumps(found, indent=1) + '\n')
   path.with_suffix('.md').write_text('\n'.join(lines) + '\n')
 
@@ -78,12 +78,12 @@ def timed(m: int, n: int, repeats: int) -> list[float]:
   """Milliseconds of W Wᵀ at every level; W is stored transposed, as kernels."""
   w = jax.random.normal(jax.random.key(0), (n, m))
 
-  def contestant(level: int) -> update.Contestant:
+  def contestant(level: int) -> Contestant:
     compiled = jax.jit(partial(gram, level=level))
-    return update.Contestant(lambda: jax.block_until_ready(compiled(w)))
+    return Contestant(lambda: jax.block_until_ready(compiled(w)))
 
   contestants: Any = {str(level): contestant(level) for level in LEVELS}
-  update.take_turns(contestants, repeats)
+  take_turns(contestants, repeats)
   return [1e3 * statistics.median(c.seconds) for c in contestants.values()]
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import optax
 import tyro
 import update
+from contestants import machine, take_turns
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -62,7 +63,7 @@ def main(repeats: int = 9) -> None:
     'survey_bytes': {str(k): v for k, v in sets.items()},
     'steps_bytes': {str(k): v for k, v in steps.items()},
     'pictures_bytes': {str(k): v for k, v in pictures.items()},
-    'machine': update.machine(),
+    'machine': machine(),
   }
   path = pathlib.Path(__file__).with_suffix('.json')
   path.write_text(json.dumps(found, indent=1) + '\n')
@@ -117,7 +118,7 @@ def added_seconds(width: int, depth: int, repeats: int) -> float:
     'sgd': update.ours(optax.sgd(0.1, 0.9), None, views),
     'bort': update.ours(bort_sgd(0.1, 0.1, momentum=0.9), 'sgd', views),
   }
-  update.take_turns(contestants, repeats)
+  take_turns(contestants, repeats)
   plain, ours = (statistics.median(c.seconds) for c in contestants.values())
   return ours - plain
 

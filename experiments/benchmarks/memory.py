@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 import update
+from contestants import machine
 
 from bort_jax.matrices import MatrixView
 
@@ -52,7 +53,7 @@ def main(networks: tuple[str, ...] = NETWORKS) -> None:
       for r in rows
     ),
     '',
-    f'{update.machine()}.',
+    f'{machine()}.',
   ]
   print('\n'.join(lines))
   path = pathlib.Path(__file__).with_suffix('.json')

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-import update
+from contestants import SIDE, Contestant, machine, matmul, take_turns
 from flax import linen, nnx
 
 from bort_jax import bort_sgd, nn
@@ -90,18 +90,18 @@ def measured(name: str, batch: int, repeats: int) -> dict[str, Any]:
     steps['Linen'] = linen_step(images, labels)
   if importlib.util.find_spec('torchvision'):
     steps['torch'] = torch_step(name, images, labels)
-  contestants = {k: update.Contestant(step) for k, step in steps.items()}
-  contestants['matmul'] = update.matmul()
-  update.take_turns(contestants, repeats)
+  contestants = {k: Contestant(step) for k, step in steps.items()}
+  contestants['matmul'] = matmul()
+  take_turns(contestants, repeats)
   seconds = {k: c.seconds for k, c in contestants.items()}
   medians = {k: statistics.median(s) for k, s in seconds.items()}
-  rate = 2 * update.SIDE**3 / medians['matmul']
+  rate = 2 * SIDE**3 / medians['matmul']
   forward = forward_flop(name)
   return {
     'batch': batch,
     'forward_gflop': forward / 1e9,
     'gflop_per_s': rate / 1e9,
-    'machine': update.machine(),
+    'machine': machine(),
     'rows': [
       {
         'contestant': k,

@@ -13,19 +13,11 @@ constraint; the multiplications and additions that the constraint needs at
 least, per second of a whole step, over the matmul rate. For memory see
 memory.py.
 """
-# The project itself never needs torch.
-# pyright: reportMissingImports=false
 
-import dataclasses
-import importlib.util
 import json
 import math
-import os
 import pathlib
 import statistics
-import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,7 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from contestants import SIDE, Contestant, machine, matmul, take_turns
 from flax import nnx
+from update_torch import GAMMA, MOMENTUM, RATE, torch_contestants
 
 from bort_jax import (
   bort_adamw,
@@ -52,18 +46,6 @@ NETWORKS = {  # name: (picture, classes)
   'simple_cnn': ((28, 28, 1), 10),
   'vgg16': ((224, 224, 3), 1000),
 }
-RATE, GAMMA, MOMENTUM = 1e-4, 1.0, 0.9
-TORCH = {  # name: (class, options, the same without constraint)
-  'torch SGD': ('SGD', {'momentum': MOMENTUM}, None),
-  'torch AdamW': ('AdamW', {}, None),
-  'published BortS': (
-    'BortS',
-    {'momentum': MOMENTUM, 'gamma': GAMMA},
-    'torch SGD',
-  ),
-  'published BortA': ('BortA', {'gamma': GAMMA}, 'torch AdamW'),
-}
-SIDE = 2048  # of the matrices that measure the rate
 # VGG16's first dense layer weighs 0.4 GB, and takes minutes a step with Muon.
 ONLY = {
   'vgg16': (
@@ -74,15 +56,6 @@ ONLY = {
     'published BortS',
   )
 }
-
-
-@dataclasses.dataclass
-class Contestant:
-  """One that is timed."""
-
-  step: Callable[[], Any]
-  plain: str | None = None  # the same without constraint
-  seconds: list[float] = dataclasses.field(default_factory=list)
 
 
 def main(
@@ -105,9 +78,10 @@ def main(
     path.write_text(json.dumps(kept, indent=1) + '\n')
   found = {name: kept[name] for name in NETWORKS if name in kept}
   path.write_text(json.dumps(found, indent=1) + '\n')
-  text = '\n'.join(line for name in found for line in table(name, found[name]))
+  tables = [line for name in found for line in table(name, found[name])]
+  text = '\n'.join([*tables, *ratios(found)]) + '\n'
   print(text)
-  path.with_suffix('.md').write_text(text + '\n')
+  path.with_suffix('.md').write_text(text)
 
 
 def measured(network: str, repeats: int, reference) -> dict[str, Any]:
@@ -117,7 +91,9 @@ def measured(network: str, repeats: int, reference) -> dict[str, Any]:
   for name, (tx, plain) in optimizers(views).items():
     if takes_part(network, name):
       contestants[name] = ours(tx, plain, views)
-  contestants |= torch_contestants(network, views, reference)
+  contestants |= torch_contestants(
+    partial(takes_part, network), views, reference
+  )
   take_turns(contestants, repeats)
   medians = {n: statistics.median(c.seconds) for n, c in contestants.items()}
   rate = 2 * SIDE**3 / medians['matmul']
@@ -241,67 +217,6 @@ def _shared_gradients(views) -> Any:
   return _gradients[key]
 
 
-def torch_contestants(network, views, reference) -> dict[str, Contestant]:
-  """PyTorch's optimizers, and the published ones, where they are at hand."""
-  if importlib.util.find_spec('torch') is None:
-    return {}
-  import torch
-
-  classes = vars(torch.optim) | (published(reference) if reference else {})
-  grads = [_to_torch(torch, view, seed=1) for view in views.values()]
-
-  def contestant(name, options, plain):
-    params = [_to_torch(torch, view, seed=0) for view in views.values()]
-    for param, grad in zip(params, grads, strict=True):
-      param.grad = grad
-    return Contestant(classes[name](params, lr=RATE, **options).step, plain)
-
-  return {
-    name: contestant(*made)
-    for name, made in TORCH.items()
-    if made[0] in classes and takes_part(network, name)
-  }
-
-
-def _to_torch(torch, view: MatrixView, seed: int):
-  """A random kernel, outputs first and the rest flat, as a matrix."""
-  generator = torch.Generator().manual_seed(seed)
-  size = (math.prod(view.stack) * view.num_out, view.num_in)
-  return torch.randn(*size, generator=generator) / view.num_in**0.5
-
-
-def published(reference: pathlib.Path) -> dict[str, Any]:
-  """BortS and BortA, with the private function that torch has dropped."""
-  import torch
-
-  optimizer = sys.modules['torch.optim.optimizer']
-  if not hasattr(optimizer, '_dispatch_sqrt'):
-    sqrt = lambda x: x.sqrt() if isinstance(x, torch.Tensor) else math.sqrt(x)
-    setattr(optimizer, '_dispatch_sqrt', sqrt)  # noqa: B010
-  sys.path.insert(0, str(reference / 'src'))
-  from bort.optimizers.bort_adamw import BortA
-  from bort.optimizers.bort_sgd import BortS
-
-  return {'BortS': BortS, 'BortA': BortA}
-
-
-def matmul() -> Contestant:
-  """A product of square matrices, for the rate of the machine."""
-  x = jax.random.normal(jax.random.key(0), (SIDE, SIDE))
-  dot = jax.jit(lambda x: jnp.dot(x, x, precision=jax.lax.Precision.HIGHEST))
-  return Contestant(lambda: jax.block_until_ready(dot(x)))
-
-
-def take_turns(contestants: dict[str, Contestant], repeats: int) -> None:
-  """Times all, one after another and again; the first round counts not."""
-  for turn in range(repeats + 1):
-    for c in contestants.values():
-      start = time.perf_counter()
-      c.step()
-      if turn:
-        c.seconds.append(time.perf_counter() - start)
-
-
 def table(network: str, found: dict[str, Any]) -> list[str]:
   """The rows of one network."""
   cell = lambda row, key, form: format(row[key], form) if key in row else ''
@@ -321,12 +236,30 @@ def table(network: str, found: dict[str, Any]) -> list[str]:
   ]
 
 
-def machine() -> str:
-  """What ran where."""
-  has_torch = 'torch' in sys.modules
-  torch = f', torch {sys.modules["torch"].__version__}' if has_torch else ''
-  device = jax.devices()[0].device_kind
-  return f'jax {jax.__version__}{torch} on {device} ({os.cpu_count()} cores)'
+RATIOS = (  # of times
+  ('published BortS', 'bort_sgd'),
+  ('published BortA', 'bort_adamw'),
+  ('optax muon', 'bort_sgd'),
+  ('keep_orthogonal', 'bort_sgd'),
+)
+
+
+def ratios(found: dict[str, Any]) -> list[str]:
+  """How the contestants compare, network by network."""
+  heads = [f'{a} / {b}' for a, b in RATIOS]
+  lines = [
+    f'| kernels of | {" | ".join(heads)} | bort_sgd, share of matmul rate |',
+    '| --- |' + ' ---: |' * (len(RATIOS) + 1),
+  ]
+  for network, of_network in found.items():
+    rows = {row['contestant']: row for row in of_network['rows']}
+    cells = [
+      f'{rows[a]["ms"] / rows[b]["ms"]:.1f}' if {a, b} <= {*rows} else ''
+      for a, b in RATIOS
+    ]
+    share = f'{rows["bort_sgd"]["share"]:.0%}'
+    lines.append(f'| {network} | {" | ".join(cells)} | {share} |')
+  return lines
 
 
 if __name__ == '__main__':
