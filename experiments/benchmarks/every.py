@@ -32,14 +32,13 @@ from bort_jax.train.step import StepOptions, init_state, train_step
 WIDTHS = (8, 16, 32, 64, 128)
 PERIODS = (None, 2, 4, 8)
 SETTINGS: dict[str, tuple[Any, float, float, dict[str, Any]]] = {
-  'bort_sgd, γ = 0.1': (bort_sgd, 0.05, 0.1, {'momentum': 0.9}),
   'bort_sgd, γ = 1': (bort_sgd, 0.05, 1.0, {'momentum': 0.9}),
   'bort_adamw, γ = 10': (bort_adamw, 1e-3, 10.0, {}),
   'bort_adamw, γ = 100': (bort_adamw, 1e-3, 100.0, {}),
 }
 
 
-def main(seeds: int = 3, steps: int = 300, batch_size: int = 128) -> None:
+def main(seeds: int = 2, steps: int = 300, batch_size: int = 128) -> None:
   """Trains with every setting.
 
   Args:
@@ -57,15 +56,19 @@ def main(seeds: int = 3, steps: int = 300, batch_size: int = 128) -> None:
     }
     rows += [row(setting, every, found) for every in PERIODS]
     print(*map(line, rows[-len(PERIODS) :]), sep='\n', flush=True)
+    write(rows, f'{steps} steps of {batch_size}, {seeds} seeds')
+
+
+def write(rows: list[dict[str, Any]], runs: str) -> None:
+  """Writes what there is so far."""
   lines = [
     '| optimizer | every | k·h·a | error | ratio to every step | range | loss |'
     ' spectrum.check |',
     '| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |',
     *map(line, rows),
     '',
-    f'SimpleCNN of widths {WIDTHS} on digits, {steps} steps of {batch_size},'
-    f' {seeds} seeds: means, and the range of the ratio over the seeds. Loss:'
-    ' mean over the last fifth. jax'
+    f'SimpleCNN of widths {WIDTHS} on digits, {runs}: means, and the range of'
+    ' the ratio over the seeds. Loss: mean over the last fifth. jax'
     f' {jax.__version__} on {jax.devices()[0].device_kind}.',
   ]
   path = pathlib.Path(__file__).with_suffix('.json')
@@ -76,7 +79,7 @@ def main(seeds: int = 3, steps: int = 300, batch_size: int = 128) -> None:
 def row(setting: str, every: int | None, found) -> dict[str, Any]:
   """Means over the seeds."""
   _, rate, gamma, _ = SETTINGS[setting]
-  errors, losses, kinds = zip(*found[every], strict=True)
+  errors, losses = zip(*found[every], strict=True)
   ratios = [e / f[0] for e, f in zip(errors, found[None], strict=True)]
   return {
     'optimizer': setting,
@@ -87,7 +90,7 @@ def row(setting: str, every: int | None, found) -> dict[str, Any]:
     'smallest': min(ratios),
     'largest': max(ratios),
     'loss': statistics.mean(losses),
-    'check': ', '.join(sorted({kind for found in kinds for kind in found})),
+    'check': ', '.join(predicted(setting, every)),
   }
 
 
@@ -102,16 +105,11 @@ def line(row: dict[str, Any]) -> str:
 
 def trained(
   setting: str, every: int | None, seed: int, steps: int, batch_size: int
-) -> tuple[float, float, set[str]]:
-  """Error, loss, and what is wrong at the start according to the law."""
-  _, rate, gamma, options = SETTINGS[setting]
+) -> tuple[float, float]:
+  """Error and loss."""
   images, labels = data()
   tx, step = compiled(setting, every)
   state = init_state(network(seed), tx)
-  momentum = options.get('momentum', 0.0)
-  found = spectrum.check(
-    state.params, rate, gamma, momentum=momentum, every=every
-  )
   drawn = itertools.chain.from_iterable(
     batches(images, labels, batch_size, (seed, epoch))
     for epoch in itertools.count()
@@ -121,7 +119,17 @@ def trained(
     state, numbers = step(state, x, y, key)
     history.append(numbers)
   errors, losses = np.asarray(jax.device_get(history))[-steps // 5 :].mean(0)
-  return float(errors), float(losses), {finding.kind for finding in found}
+  return float(errors), float(losses)
+
+
+def predicted(setting: str, every: int | None) -> set[str]:
+  """What is wrong with a setting, by the law, for one orthogonal matrix."""
+  _, rate, gamma, options = SETTINGS[setting]
+  momentum = options.get('momentum', 0.0)
+  found = spectrum.check(
+    {'kernel': jnp.eye(2)}, rate, gamma, momentum=momentum, every=every
+  )
+  return {finding.kind for finding in found}
 
 
 def network(seed: int) -> Network:
