@@ -119,10 +119,11 @@ def test_networks_at_different_steps_under_vmap():
   grads, params = tree_of(0), tree_of(1)
   state: Any = tx.init(params)
   states = state._replace(count=jnp.arange(3, dtype=jnp.int32))
-  got, _ = jax.vmap(lambda state: tx.update(grads, state, params))(states)
+  mapped: Any = jax.vmap(lambda state: tx.update(grads, state, params))(states)
+  got, _ = mapped
   for i in range(3):
     one = state._replace(count=states.count[i])
-    expected, _ = tx.update(grads, one, params)
+    expected: Any = tx.update(grads, one, params)[0]
     for name in 'ab':
       np.testing.assert_allclose(
         got[name]['kernel'][i], expected[name]['kernel'], rtol=1e-6

@@ -34,15 +34,15 @@ def main(repeats: int = 15) -> None:
     repeats: calls of each contestant.
   """
   sizes = Counter(
-    tuple(sorted((view.num_out, view.num_in)))
+    (min(view.num_out, view.num_in), max(view.num_out, view.num_in))
     for view in update.kernels('resnet50').values()
   )
   rows = [
-    {'size': size, 'kernels': number, 'ms': timed(*size, repeats)}
-    for size, number in sorted(sizes.items())
-    if size[0] >= SMALLEST
+    {'size': (m, n), 'kernels': number, 'ms': timed(m, n, repeats)}
+    for (m, n), number in sorted(sizes.items())
+    if m >= SMALLEST
   ]
-  total = [
+  total: list[float] = [
     sum(row['kernels'] * row['ms'][level] for row in rows) for level in LEVELS
   ]
   lines = [

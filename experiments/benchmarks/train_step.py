@@ -178,7 +178,8 @@ class LinenResNet(linen.Module):
     """Logits."""
     x = linen.Conv(64, (7, 7), (2, 2), padding=3, use_bias=False)(x)
     x = linen.BatchNorm(use_running_average=False, momentum=0.9)(x)
-    x = linen.max_pool(linen.relu(x), (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    padding: Any = ((1, 1), (1, 1))  # which Flax takes, untyped
+    x = linen.max_pool(linen.relu(x), (3, 3), (2, 2), padding)
     for stage, blocks in enumerate((3, 4, 6, 3)):
       for block in range(blocks):
         stride = 2 if stage and block == 0 else 1
