@@ -88,7 +88,11 @@ def bort_correction(
 
 
 def matrix_correction(
-  view: MatrixView, w: jax.Array, amplitude: jax.Array | None, mode: Mode
+  view: MatrixView,
+  w: jax.Array,
+  amplitude: jax.Array | None,
+  mode: Mode,
+  scale: jax.Array | float = 1.0,
 ) -> jax.Array:
   """:func:`bort_correction` of a split parameter, inside ``on_matrices``.
 
@@ -97,13 +101,16 @@ def matrix_correction(
     w: split parameter in working precision.
     amplitude: as :func:`amplitude_argument` gives it.
     mode: one of the seven modes.
+    scale: what ``w`` is to be multiplied with first.
 
   Returns:
     A split array of ``w``'s shape.
   """
-  a = amplitude_per_matrix(view, w, amplitude)
-  if mode == 'l2-full':
-    return view.multiply(view.gram(w, w), w) - view.per_matrix(a) * w
+  a = amplitude_per_matrix(view, scale * w, amplitude)
+  if mode == 'l2-full':  # the products take w itself: no copy of it is made
+    gram = scale**2 * view.gram(w, w)
+    return scale * (view.multiply(gram, w) - view.per_matrix(a) * w)
+  w = scale * w
   # The other names say which side is constrained: rows are outputs.
   norm, kind = mode.split('-')
   side = 'out' if kind.endswith('row') else 'in'

@@ -15,6 +15,7 @@ from bort_jax.correction import (
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import Mask, check_params, refuse_collapse
+from bort_jax.turns import check_every, in_turn, take_turns
 from bort_jax.validation import is_zero
 
 
@@ -33,12 +34,14 @@ def add_decoupled_bort(
   amplitude: Amplitude,
   mode: Mode,
   axes: AxesLike,
+  every: int | None,
 ) -> optax.GradientTransformationExtraArgs:
   """Adds λW + γ·C((1 − ηλ)W), so that scaling by η gives the published order.
 
   The decay is taken from optax.add_decayed_weights, whose mask says where. One
-  that would collapse the weights is refused.
+  that would collapse the weights is refused. The decay takes no turns.
   """
+  check_every(every)
   decay = optax.add_decayed_weights(weight_decay, weight_decay_mask)
 
   def init_fn(params):
@@ -52,23 +55,33 @@ def add_decoupled_bort(
     zeros = optax.tree.zeros_like(updates)
     decayed, decay_state = decay.update(zeros, state.decay, params)
     rate = _at(state.count, learning_rate)
-    strength = _at(state.count, gamma)
+    strength = _at(state.count, gamma) * (every or 1)
 
-    def correct(view, update, decayed, w, rate, strength, a):
-      correction = matrix_correction(view, w - rate * decayed, a, mode)
+    def correct(view, update, decayed, w, kept, strength, a):
+      correction = matrix_correction(view, w, a, mode, kept)
       return update + decayed + strength * correction
 
-    def add_to_matrix(view, update, decayed, w):
+    def add_to_matrix(view, update, decayed, w, decay, is_turn):
+      kept = 1 - rate * decay
       a = amplitude_argument(amplitude)
-      return on_matrices(correct, view, update, decayed, w, rate, strength, a)
+      corrected = lambda update, decayed, w: on_matrices(
+        correct, view, update, decayed, w, kept, strength, a
+      )
+      return in_turn(is_turn, corrected, add, update, decayed, w)
 
-    add = lambda update, decayed, _: (update + decayed).astype(update.dtype)
+    def add(update, decayed, *_):
+      return (update + decayed).astype(update.dtype)
+
     if is_zero(strength):
       updates = jax.tree.map(add, updates, decayed, params)
     else:
-      updates = map_matrices(
-        add_to_matrix, axes, updates, decayed, params, others=add
+      trees = (
+        decayed,
+        params,
+        _decays(decay, state.decay, params),
+        take_turns(axes, updates, every, state.count),
       )
+      updates = map_matrices(add_to_matrix, axes, updates, *trees, others=add)
     count = optax.safe_increment(state.count)
     return updates, DecoupledState(count, decay_state)
 
@@ -76,6 +89,13 @@ def add_decoupled_bort(
   return refuse_collapse(
     tx, gamma, weight_decay, weight_decay_mask, amplitude, mode, axes
   )
+
+
+def _decays(decay, state: optax.OptState, params: Any) -> Any:
+  """λ of each parameter, zero where a mask says so: what becomes of ones."""
+  ones = jax.tree.map(lambda w: jnp.ones(jnp.shape(w), w.dtype), params)
+  decays, _ = decay.update(optax.tree.zeros_like(ones), state, ones)
+  return jax.tree.map(lambda x: x[(0,) * x.ndim] if x.size else 0.0, decays)
 
 
 def _at(count: jax.typing.ArrayLike, value: Any) -> Any:

@@ -141,6 +141,12 @@ class MatrixView:
     return self.num_out <= self.num_in
 
   @property
+  def products(self) -> int:
+    """Multiplications of one matrix product in the correction of all."""
+    smaller = min(self.num_out, self.num_in)
+    return math.prod(self.shape) * smaller
+
+  @property
   def muon_numbers(self) -> optax.contrib.MuonDimensionNumbers:
     """The matrix axes of a split parameter, as optax's Muon takes them."""
     index = lambda letters: tuple(self._w.index(c) for c in letters)

@@ -35,6 +35,7 @@ def bort_sgd(
   amplitude: Amplitude = 1.0,
   mode: Mode = 'l2-full',
   axes: AxesLike = None,
+  every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   r"""SGD with Bort: the published BortS, step by step.
 
@@ -53,7 +54,7 @@ def bort_sgd(
       it must stay below γ.
     weight_decay_mask: the parameters that decay, as in ``optax.adamw``; by
       default all, as published. See the note of :func:`bort_jax.bort`.
-    amplitude, mode, axes: the constraint, see :func:`bort_jax.bort`.
+    amplitude, mode, axes, every: the constraint, see :func:`bort_jax.bort`.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`.
@@ -85,7 +86,9 @@ def bort_sgd(
   check_optimizer(learning_rate, gamma, weight_decay, amplitude, mode)
   if momentum is not None:
     check_momentum(momentum)
-  constraint = bort(gamma, amplitude=amplitude, mode=mode, axes=axes)
+  constraint = bort(
+    gamma, amplitude=amplitude, mode=mode, axes=axes, every=every
+  )
   decay = (weight_decay, weight_decay_mask)
   return optax.chain(
     refuse_collapse(constraint, gamma, *decay, amplitude, mode, axes),
@@ -106,6 +109,7 @@ def bort_adamw(
   amplitude: Amplitude = 1.0,
   mode: Mode = 'l2-full',
   axes: AxesLike = None,
+  every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   r"""AdamW with Bort: the published BortA, step by step.
 
@@ -127,7 +131,7 @@ def bort_adamw(
     weight_decay: λ, decoupled. It moves the constraint as in :func:`bort_sgd`,
       with the same limits.
     weight_decay_mask: the parameters that decay, as in :func:`bort_sgd`.
-    amplitude, mode, axes: the constraint, see :func:`bort_jax.bort`.
+    amplitude, mode, axes, every: the constraint, see :func:`bort_jax.bort`.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`.
@@ -155,7 +159,9 @@ def bort_adamw(
   decay = (weight_decay, weight_decay_mask)
   return optax.chain(
     optax.scale_by_adam(b1, b2, eps),
-    add_decoupled_bort(learning_rate, gamma, *decay, amplitude, mode, axes),
+    add_decoupled_bort(
+      learning_rate, gamma, *decay, amplitude, mode, axes, every
+    ),
     optax.scale_by_learning_rate(learning_rate),
   )
 
@@ -172,6 +178,7 @@ def bort_lamb(
   amplitude: Amplitude = 1.0,
   mode: Mode = 'l2-full',
   axes: AxesLike = None,
+  every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   r"""LAMB with Bort: decoupled, after the trust ratio.
 
@@ -196,7 +203,7 @@ def bort_lamb(
     b1, b2, eps: as in ``optax.adam``.
     weight_decay: λ, see above; keep γ·a well above one with it.
     weight_decay_mask: the parameters that decay, as in :func:`bort_sgd`.
-    amplitude, mode, axes: the constraint, see :func:`bort_jax.bort`.
+    amplitude, mode, axes, every: the constraint, see :func:`bort_jax.bort`.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`.
@@ -226,7 +233,9 @@ def bort_lamb(
       optax.scale_by_trust_ratio(),
       lambda tree: jax.tree.map(lambda x: jnp.ndim(x) > 0, tree),
     ),
-    add_decoupled_bort(learning_rate, gamma, 0.0, None, amplitude, mode, axes),
+    add_decoupled_bort(
+      learning_rate, gamma, 0.0, None, amplitude, mode, axes, every
+    ),
     optax.scale_by_learning_rate(learning_rate),
   )
 
@@ -246,6 +255,7 @@ def bort_muon(
   amplitude: Amplitude = 1.0,
   mode: Mode = 'l2-full',
   axes: AxesLike = None,
+  every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   r"""Muon with Bort: decoupled, after the orthogonalized update.
 
@@ -274,7 +284,7 @@ def bort_muon(
       Muon's normalization too.
     weight_decay: λ, decoupled, as in :func:`bort_adamw`.
     weight_decay_mask: the parameters that decay, as in :func:`bort_sgd`.
-    amplitude, mode, axes: the constraint, see :func:`bort_jax.bort`.
+    amplitude, mode, axes, every: the constraint, see :func:`bort_jax.bort`.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`.
@@ -313,6 +323,8 @@ def bort_muon(
   decay = (weight_decay, weight_decay_mask)
   return optax.chain(
     on_split_matrices(muon, axes),
-    add_decoupled_bort(learning_rate, gamma, *decay, amplitude, mode, axes),
+    add_decoupled_bort(
+      learning_rate, gamma, *decay, amplitude, mode, axes, every
+    ),
     optax.scale_by_learning_rate(learning_rate),
   )

@@ -15,11 +15,12 @@ from bort_jax.correction import (
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import check_constraint, check_params
+from bort_jax.turns import check_every, in_turn, take_turns
 from bort_jax.validation import is_zero
 
 
 class BortState(NamedTuple):
-  """State of :func:`bort` with a scheduled gamma."""
+  """State of :func:`bort` with a scheduled gamma, or with turns."""
 
   count: jax.typing.ArrayLike  # shape=(), dtype=jnp.int32.
 
@@ -30,6 +31,7 @@ def bort(
   amplitude: Amplitude = 1.0,
   mode: Mode = 'l2-full',
   axes: AxesLike = None,
+  every: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   r"""Adds gamma·C(W) to the updates: pulls each weight matrix to W Wᴴ = aI.
 
@@ -59,6 +61,10 @@ def bort(
       of them; ``optax.contrib.MuonDimensionNumbers`` serves too. By default
       parameters are chosen by name, see
       :func:`bort_jax.selection.default_rule`.
+    every: each matrix is corrected at one step of this many, with every·gamma;
+      the matrices take turns, so that every step costs about the same. None:
+      all of them at every step, as published. It is every·h that must be
+      stable then.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`. Its update
@@ -90,18 +96,21 @@ def bort(
   .. note::
     Under ``optax.inject_hyperparams``, name a callable ``axes`` or
     ``weight_decay_mask`` in ``static_args``: optax takes it for a schedule
-    otherwise, and a mask then drops the decay without a word.
+    otherwise, and a mask then drops the decay without a word. Name ``every``
+    there too.
 
   References:
     Zhang et al., `Bort: Towards Explainable Neural Networks with Bounded
     Orthogonal Constraint <https://arxiv.org/abs/2212.09062>`_, 2023
   """
   check_constraint(gamma, amplitude, mode)
+  check_every(every)
+  counts = callable(gamma) or every is not None
 
   def init_fn(params):
     if not is_zero(gamma):
       matrix_views(axes, params)  # refuses what does not fit, now
-    if callable(gamma):
+    if counts:
       return BortState(count=jnp.zeros([], jnp.int32))
     return optax.EmptyState()
 
@@ -109,20 +118,25 @@ def bort(
     del extra_args
     check_params(params)
     strength: Any = gamma
-    new_state = state
+    new_state, count = state, 0
+    if counts:
+      count = state.count
+      new_state = BortState(count=optax.safe_increment(count))
     if callable(gamma):
-      strength = gamma(state.count)
-      new_state = BortState(count=optax.safe_increment(state.count))
+      strength = gamma(count)
     if is_zero(strength):
       return updates, new_state
+    strength = strength * (every or 1)
 
     def correct(view, update, w, strength, a):
       return update + strength * matrix_correction(view, w, a, mode)
 
-    def add_to_matrix(view, update, w):
+    def add_to_matrix(view, update, w, is_turn):
       a = amplitude_argument(amplitude)
-      return on_matrices(correct, view, update, w, strength, a)
+      add = lambda u, w: on_matrices(correct, view, u, w, strength, a)
+      return in_turn(is_turn, add, lambda u, w: u, update, w)
 
-    return map_matrices(add_to_matrix, axes, updates, params), new_state
+    turns = take_turns(axes, updates, every, count)
+    return map_matrices(add_to_matrix, axes, updates, params, turns), new_state
 
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -29,11 +29,12 @@ class Setting(NamedTuple):
   nesterov: bool
   adaptive: bool
   mode: Mode
+  every: int
 
   @property
   def step(self) -> float:
-    """Step size h of the correction."""
-    return self.learning_rate * self.gamma
+    """Step size of one correction: h, times the steps it stands for."""
+    return self.learning_rate * self.gamma * self.every
 
 
 class Facts(NamedTuple):
@@ -79,6 +80,7 @@ def measure(
     amplitude_used,
     setting.momentum,
     setting.nesterov,
+    setting.every,
   )
   return Facts(
     parameter=path,

@@ -10,6 +10,7 @@ from bort_jax.correction import Amplitude, Mode, check_amplitude, check_mode
 from bort_jax.selection import AxesLike, matrix_views, path_name
 from bort_jax.spectrum.facts import Facts, Setting, measure
 from bort_jax.spectrum.stability import stable_kappa
+from bort_jax.turns import check_every
 from bort_jax.validation import check_momentum, check_number
 
 Kind: TypeAlias = Literal[
@@ -53,6 +54,7 @@ def check(
   *,
   nesterov: bool = False,
   mode: Mode = 'l2-full',
+  every: int | None = None,
 ) -> tuple[Finding, ...]:
   """Says what will go wrong with these settings on these parameters.
 
@@ -62,8 +64,9 @@ def check(
 
   * ``diverges``: the correction does not converge: the largest singular value
     (row or column norm, in those modes) is beyond √(a + 2/h),
-    h = learning_rate·gamma, or h·a >= 1, where it cycles; with momentum it is
-    not safe by :func:`largest_safe_step`. ``value`` is the learning rate.
+    h = learning_rate·gamma (times ``every``, here and below), or h·a >= 1,
+    where it cycles; with momentum it is not safe by :func:`largest_safe_step`.
+    ``value`` is the learning rate.
   * ``sign_flip``: it is beyond √(a + 1/h): the first step turns that direction
     round; ``value`` is the singular value.
   * ``decay_shift``: weight decay moves the target to σ² = a − decay/gamma, by
@@ -89,6 +92,7 @@ def check(
     axes: which parameters are matrices, see :func:`bort_jax.bort`.
     nesterov: whether the momentum is Nesterov's.
     mode: one of the seven modes.
+    every: steps between two corrections of a matrix, see :func:`bort_jax.bort`.
 
   Returns:
     The findings, parameter by parameter; empty if all is well. ``str(finding)``
@@ -118,6 +122,7 @@ the first step. Lower learning_rate, or start from spectrum.polish.
   check_momentum(momentum)
   check_amplitude(amplitude)
   check_mode(mode)
+  check_every(every)
   if gamma == 0:
     return ()
   setting = Setting(
@@ -128,6 +133,7 @@ the first step. Lower learning_rate, or start from spectrum.polish.
     nesterov,
     isinstance(amplitude, str),
     mode,
+    every or 1,
   )
   views = matrix_views(axes, params)
   return tuple(
@@ -211,7 +217,7 @@ def _step_findings(setting, facts, found) -> Iterator[Finding]:
 def _why_unsafe(setting, facts) -> str:
   remedy = f'Stay below {facts.safe_rate:.3g}'
   kappa = setting.step * facts.amplitude
-  limit = stable_kappa(setting.momentum, setting.nesterov)
+  limit = stable_kappa(setting.momentum, setting.nesterov, setting.every)
   if kappa >= limit * (1 - _ROUNDING):
     return f'does not converge: the fixed point itself is unstable. {remedy}.'
   remedy += ', or start from spectrum.polish.'

@@ -13,6 +13,15 @@ Nesterov's form. From afar there is no closed form: a start may end in an orbit
 that neither diverges nor converges, and close to the edge the starts that fail
 are scattered thinly among those that converge. The edge is found by iterating
 the scalar map from many starts.
+
+Corrected at one step of k, with k·γ (``every=k``), it is k·h that all this is
+about without momentum. With it, the buffer of one correction has decayed by μᵏ
+at the next, and the fixed points are stable up to
+
+    k·κ = (1 + μᵏ) / (1 + μ + … + μᵏ⁻¹)
+
+or, with Nesterov's form, (1 + μᵏ)/(1 + μ + … + μᵏ + μᵏ): the eigenvalues of
+the linear map of k steps, of determinant μᵏ and (1 − 2k·κ)μᵏ, reach −1 there.
 """
 
 from typing import Any
@@ -22,6 +31,7 @@ import jax.numpy as jnp
 
 from bort_jax.selection import AxesLike
 from bort_jax.spectrum.measure import singular_values
+from bort_jax.turns import check_every
 from bort_jax.validation import check_momentum, check_number, is_zero
 
 _TRIALS = 64  # values of κ tried, over the whole range and again at the edge
@@ -37,17 +47,19 @@ def largest_safe_step(
   momentum: jax.typing.ArrayLike = 0.0,
   nesterov: bool = False,
   axes: AxesLike = None,
+  every: int | None = None,
 ) -> Any:
   r"""The learning rate up to which the correction of every weight converges.
 
   .. math::
-    \eta_{max} = \frac{1}{\gamma}
+    \eta_{max} = \frac{1}{k\gamma}
       \min\left(\frac{1}{a}, \frac{2}{\sigma_{max}^2 - a}\right)
 
-  and with momentum 0.95 times the rate at which the first of many starts
-  between the parameter's σ_min and σ_max does not converge. That is an estimate
-  with a margin, not a law: in 64 settings with μ from 0.1 to 0.99, none of
-  20,000 random starts failed at or below it; the first did at 1.02 times it.
+  k being ``every`` or one, and with momentum 0.95 times the rate at which the
+  first of many starts between the parameter's σ_min and σ_max does not
+  converge. That is an estimate with a margin, not a law: in 64 settings with μ
+  from 0.1 to 0.99, none of 20,000 random starts failed at or below it; the
+  first did at 1.02 times it.
 
   It is for the mode ``l2-full`` without a gradient, of ``bort_sgd`` and, with
   no momentum, of the decoupled optimizers, whose momentum does not touch the
@@ -60,6 +72,7 @@ def largest_safe_step(
     momentum: μ of ``bort_sgd``, in [0, 1).
     nesterov: whether it is Nesterov's.
     axes: which parameters are matrices, see :func:`bort_jax.bort`.
+    every: k, likewise.
 
   Returns:
     A tree like ``params`` of float scalars; None for the parameters that are no
@@ -79,10 +92,11 @@ def largest_safe_step(
   check_number('gamma', gamma)
   check_number('amplitude', amplitude, positive=True)
   check_momentum(momentum)
+  check_every(every)
 
   return jax.tree.map(
     lambda values: safe_rate(
-      *value_range(values), gamma, amplitude, momentum, nesterov
+      *value_range(values), gamma, amplitude, momentum, nesterov, every or 1
     ),
     singular_values(params, axes=axes),
   )
@@ -101,6 +115,7 @@ def safe_rate(
   amplitude: jax.typing.ArrayLike,
   momentum: jax.typing.ArrayLike,
   nesterov: bool,
+  every: int,
 ) -> jax.Array:
   """:func:`largest_safe_step` for singular values, row or column norms."""
   unit = jnp.sqrt(jnp.asarray(amplitude, largest.dtype))
@@ -109,47 +124,55 @@ def safe_rate(
     tiny = jnp.finfo(largest.dtype).tiny
     kappa = jnp.minimum(1.0, 2 / jnp.maximum(largest**2 - 1, tiny))
   else:
-    kappa = _largest_safe_kappa(smallest, largest, momentum, nesterov)
-  return kappa / (gamma * unit**2)
+    kappa = _largest_safe_kappa(smallest, largest, momentum, nesterov, every)
+  return kappa / (every * gamma * unit**2)
 
 
 def stable_kappa(
-  momentum: jax.typing.ArrayLike, nesterov: bool
+  momentum: jax.typing.ArrayLike, nesterov: bool, every: int
 ) -> jax.typing.ArrayLike:
-  """The κ from which on the fixed points ±√a themselves are unstable."""
-  return (1 + momentum) / (1 + 2 * momentum if nesterov else 1)
+  """The k·κ from which on the fixed points ±√a themselves are unstable."""
+  left = momentum**every
+  passed_on = sum(momentum**step for step in range(every))
+  return (1 + left) / (passed_on + 2 * left if nesterov else passed_on)
 
 
-@jax.jit(static_argnames='nesterov')
-def _largest_safe_kappa(smallest, largest, momentum, nesterov):
+@jax.jit(static_argnames=('nesterov', 'every'))
+def _largest_safe_kappa(smallest, largest, momentum, nesterov, every):
   """In units of √a: the map is s ← s − b with b ← μb + κ(s³ − s).
+
+  κ, here that of one correction, is zero at all steps but one in ``every``.
 
   Whatever fails does so at κs² < 3.
   """
   shares = jnp.arange(_STARTS, dtype=largest.dtype)[:, None] / (_STARTS - 1)
   starts = smallest + (largest - smallest) * shares
   starts = jnp.maximum(starts, largest / _STARTS)  # zero is a fixed point too
-  last = jnp.minimum(stable_kappa(momentum, nesterov), 3 / largest**2)
+  last = jnp.minimum(stable_kappa(momentum, nesterov, every), 3 / largest**2)
   first_failing = lambda shares: _first_failing(
-    (last * shares[None, :]).astype(starts.dtype), starts, momentum, nesterov
+    (last * shares[None, :]).astype(starts.dtype),
+    starts,
+    momentum,
+    nesterov,
+    every,
   )
   last = first_failing(jnp.geomspace(0.02, 1.0, _TRIALS))
   return _MARGIN * first_failing(jnp.linspace(0.8, 1.0, _TRIALS))
 
 
-def _first_failing(kappa, starts, momentum, nesterov):
+def _first_failing(kappa, starts, momentum, nesterov, every):
   """The first κ from which some start does not converge, or the last tried."""
 
-  def step(_, state):
+  def step(count, state):
     s, buffer = state
-    pull = kappa * (s**3 - s)
+    pull = jnp.where(count % every == 0, kappa * (s**3 - s), 0)
     buffer = momentum * buffer + pull
     s = s - (momentum * buffer + pull if nesterov else buffer)
     return jnp.clip(s, -1e9, 1e9), buffer
 
   momentum = jnp.asarray(momentum, starts.dtype)
   s = jnp.broadcast_to(starts, (starts.shape[0], kappa.shape[1]))
-  num_steps = jnp.minimum(500 + 8 / (1 - momentum), 10_000).astype(int)
+  num_steps = jnp.minimum(500 * every + 8 / (1 - momentum), 10_000).astype(int)
   s, buffer = jax.lax.fori_loop(0, num_steps, step, (s, jnp.zeros_like(s)))
   # With momentum there are orbits that neither diverge nor converge. They keep
   # κs² of order one; a slow convergent start has left that range by now.
