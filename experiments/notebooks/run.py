@@ -30,6 +30,9 @@ _METADATA = {
   },
   'language_info': {'name': 'python'},
 }
+_FULL = {'BORT_FAST': '0'}
+# What runs for a moment need not be compiled well.
+_FAST = {'BORT_FAST': '1', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 _COLORS = re.compile(r'\x1b\[[\d;]*m')  # of a terminal
 
 
@@ -43,7 +46,7 @@ def main(
 
   Args:
     names: which, without .ipynb; by default all.
-    fast: whether they are cut short, by BORT_FAST=1.
+    fast: whether they are cut short, by BORT_FAST=1 in their environment.
     write: whether the outputs are written into the files.
     timeout: most seconds for a cell.
   """
@@ -88,7 +91,7 @@ def run(
     coalesce_streams=True,
   )
   try:
-    client.execute(env={**os.environ, 'BORT_FAST': str(int(fast))})
+    client.execute(env={**os.environ, **(_FAST if fast else _FULL)})
   except CellExecutionError as error:
     return _COLORS.sub('', str(error))
   warnings = [
