@@ -98,8 +98,9 @@ def test_pictures_are_of_the_digits(name):
 def test_it_runs(name):
   pytest.importorskip('nbclient', reason='needs pip install ".[notebooks]"')
   pytest.importorskip('ipykernel', reason='needs pip install ".[notebooks]"')
-  # What the tests' own processes are told about devices is not meant for it.
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  # A clean kernel: devices and compilation are not those of the tests.
+  of_tests = 'XLA_FLAGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS'
+  environment = {k: v for k, v in os.environ.items() if k not in of_tests}
   environment |= {'PYTHONPATH': str(ROOT), 'BORT_DATA': 'digits'}
   done = subprocess.run(
     [sys.executable, str(FOLDER / 'run.py'), name, '--fast'],
