@@ -157,7 +157,7 @@ def singular_values_over_training(
       panel.plot(numbers, middle, color=color, label=label)
     panel.set_title(kernel.removesuffix('/kernel'), fontsize=9)
     panel.set(xlabel='epoch')
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))  # narrow
   for panel in panels.flat[len(kernels) :]:
     panel.set_axis_off()
   for row in panels:
