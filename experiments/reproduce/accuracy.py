@@ -45,11 +45,9 @@ import tyro
 from accuracy_tables import write_tables
 from arms import Arm
 from fitting import Numbers, Task
-from kept_runs import KeptRuns
-from trainings import Clock, trained
+from trainings import open_bench
 
 RESULTS = pathlib.Path(__file__).parent / 'accuracy'
-_SEED = 1000  # of tuning
 GAMMAS = {'sgd': 1.0, 'adamw': 10.0, 'lamb': 10.0, 'muon': 10.0}
 RATES = {
   'sgd': (0.01, 0.03, 0.1),
@@ -102,18 +100,18 @@ def main(
     data_dir: TFDS directory; by default $TFDS_DATA_DIR.
   """
   folder = results / f'{task.data}_{task.model}'
-  kept = KeptRuns(folder / 'runs.jsonl')
-  clock = Clock(minutes)
+  bench = open_bench(folder / 'runs.jsonl', minutes, data_dir)
   tuning = dataclasses.replace(
     task, train_split=tune_split, test_split=tune_test, epochs=tune_epochs
   )
   for optimizer, way in itertools.product(optimizers, ways):
     arm = arm_of(optimizer, way)
-    best = tuned(kept, clock, tuning, arm, data_dir)
-    for seed in range(seeds if best else 0):
-      numbers = Numbers(*best, seed)
-      trained(kept, clock, task, arm, numbers, data_dir)
-  write_tables(folder, kept.rows, names())
+    best = bench.tune(tuning, arm, RATES[optimizer], DECAYS[optimizer])
+    if best is None:
+      break
+    for seed in range(seeds):
+      bench.train(task, arm, Numbers(*best, seed=seed))
+  write_tables(folder, bench.kept.rows, names())
 
 
 def arm_of(optimizer: str, way: str) -> Arm:
@@ -128,30 +126,6 @@ def names() -> dict[Arm, tuple[str, str]]:
   """Optimizer and way of each arm."""
   pairs = itertools.product(RATES, _WAYS)
   return {arm_of(*pair): pair for pair in pairs}
-
-
-def tuned(
-  kept: KeptRuns,
-  clock: Clock,
-  task: Task,
-  arm: Arm,
-  data_dir: pathlib.Path | None,
-) -> tuple[float, float] | tuple[()]:
-  """The best learning rate and weight decay; none if time ran out."""
-  grid = itertools.product(RATES[arm.optimizer], DECAYS[arm.optimizer])
-  found = {
-    pair: trained(kept, clock, task, arm, Numbers(*pair, _SEED), data_dir)
-    for pair in grid
-  }
-  if None in found.values():
-    return ()
-  return max(found, key=lambda pair: merit(found[pair]))
-
-
-def merit(found) -> tuple[float, float]:
-  """By what trainings are compared; one that diverged has the least loss."""
-  loss = found['loss']
-  return (found['accuracy'], -loss) if loss is not None else (0.0, 0.0)
 
 
 if __name__ == '__main__':

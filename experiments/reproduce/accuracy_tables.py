@@ -8,7 +8,16 @@ import numpy as np
 from arms import Arm
 from matplotlib.figure import Figure
 from paired import Difference, difference
-from runs_report import arm_in, made_line, task_in, task_line, write_runs_csv
+from runs_report import (
+  arm_in,
+  made_line,
+  spread,
+  task_in,
+  task_line,
+  tested,
+  worst_error,
+  write_runs_csv,
+)
 
 from bort_jax.plots.colors import OKABE_ITO
 
@@ -34,7 +43,7 @@ class Line(NamedTuple):
   learning_rate: float
   weight_decay: float
   accuracies: dict[int, float]  # by seed, in per cent
-  errors: list[float]  # the largest orthogonality error of each seed
+  orthogonality_error: str
 
 
 def write_tables(
@@ -43,14 +52,14 @@ def write_tables(
   names: Mapping[Arm, tuple[str, str]],
 ) -> None:
   """Writes runs.csv, table.md and a figure for each task."""
-  tested = [row for row in rows if row['facts']['test_split'] is None]
-  if not tested:
+  judged = tested(rows)
+  if not judged:
     return
   write_runs_csv(folder / 'runs.csv', rows)
-  tasks = dict.fromkeys(task_in(row['facts']) for row in tested)
+  tasks = dict.fromkeys(task_in(row['facts']) for row in judged)
   sections = [_FOREWORD]
   for i, task in enumerate(tasks, 1):
-    of_task = [row for row in tested if task_in(row['facts']) == task]
+    of_task = [row for row in judged if task_in(row['facts']) == task]
     lines = lines_of(of_task, names)
     name = f'figure_{i}.png'
     figure_of(lines).savefig(folder / name, dpi=80)
@@ -90,11 +99,7 @@ def lines_of(
         facts['learning_rate'],
         facts['weight_decay'],
         {r['facts']['seed']: 100 * r['found']['accuracy'] for r in of_arm},
-        [
-          max(spread[-1] for spread in row['found']['kernels'].values())
-          for row in of_arm
-          if row['found']['kernels']
-        ],
+        worst_error(of_arm),
       )
       lines.append(line)
   return lines
@@ -112,8 +117,8 @@ def differences_of(
       continue
     seeds = sorted(line.accuracies.keys() & base.accuracies.keys())
     if seeds:
-      pairs = ([of.accuracies[s] for s in seeds] for of in (line, base))
-      found[line.optimizer, line.way] = difference(*pairs, looks=looks)
+      one, other = ([of.accuracies[s] for s in seeds] for of in (line, base))
+      found[line.optimizer, line.way] = difference(one, other, looks=looks)
   return found
 
 
@@ -129,19 +134,18 @@ def table_of(lines: Sequence[Line]) -> str:
   strict = [differences_of(lines, to, max(looks, 1)) for to in bases]
   for line in lines:
     values = list(line.accuracies.values())
-    spread = f' ± {np.std(values, ddof=1):.2f}' if len(values) > 1 else ''
     key = line.optimizer, line.way
     cells = [
       *key,
       f'{line.learning_rate:g}',
       f'{line.weight_decay:g}',
       str(len(values)),
-      f'{np.mean(values):.2f}{spread}',
+      spread(values, 2),
       *(
         _cell(of.get(key), sure.get(key))
         for of, sure in zip(apart, strict, strict=True)
       ),
-      f'{np.mean(line.errors):.2g}' if line.errors else 'diverged',
+      line.orthogonality_error,
     ]
     text.append(f'| {" | ".join(cells)} |')
   text += ['', f'{len(lines)} arms, {looks} differences looked at.']
@@ -149,12 +153,7 @@ def table_of(lines: Sequence[Line]) -> str:
 
 
 def _cell(apart: Difference | None, sure: Difference | None) -> str:
-  if apart is None or sure is None:
-    return ''
-  if not np.isfinite(apart.half):
-    return f'{apart.mean:+.2f}'
-  text = f'{apart.mean:+.2f} ± {apart.half:.2f}'
-  return f'**{text}**' if sure.excludes_zero else text
+  return apart.text(sure) if apart and sure else ''
 
 
 def figure_of(lines: Sequence[Line]) -> Figure:

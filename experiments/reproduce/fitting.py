@@ -118,7 +118,7 @@ def fit(
   numbers: Numbers,
   data_dir: pathlib.Path | None,
   watch: Callable[[int, TrainState], None] = lambda step, state: None,
-) -> Fitted:
+) -> tuple[Fitted, Dataset]:
   """Trains a network and judges it.
 
   Args:
@@ -131,8 +131,8 @@ def fit(
 
   Returns:
     The network, with test accuracy, losses, the spread of each kernel's
-    singular values and the seconds it took. A network that diverged is judged
-    too, but its losses and kernels are None.
+    singular values and the seconds it took; and the pictures. A network that
+    diverged is judged too, but its losses and kernels are None.
   """
   dataset = data_of(task.data, data_dir, task.train_split, task.test_split)
   per_epoch = len(dataset.train_labels) // task.batch_size
@@ -170,7 +170,7 @@ def fit(
     'kernels': _kernels(state.params, arm) if math.isfinite(loss) else None,
     'seconds': round(seconds, 2),
   }
-  return Fitted(program, state.params, state.stats, found)
+  return Fitted(program, state.params, state.stats, found), dataset
 
 
 @functools.lru_cache(maxsize=4)

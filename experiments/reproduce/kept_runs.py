@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -37,19 +37,15 @@ class KeptRuns:
     row = self._index.get(_key(facts))
     return row['found'] if row else None
 
-  def get(self, facts: Facts, job: Callable[[], Row]) -> Row:
-    """The numbers that are there, or those of a job, which are kept."""
-    found = self.find(facts)
-    if found is None:
-      row = json.loads(
-        _line({'facts': facts, 'found': job(), 'made': _made_by()})
-      )
-      with self.path.open('a') as file:
-        file.write(_line(row))
-      self.rows.append(row)
-      self._index[_key(facts)] = row
-      found = row['found']
-    return found
+  def add(self, facts: Facts, found: Row) -> Row:
+    """Keeps numbers, and returns them as JSON has them."""
+    line = _line({'facts': facts, 'found': found, 'made': _made_by()})
+    with self.path.open('a') as file:
+      file.write(line)
+    row = json.loads(line)
+    self.rows.append(row)
+    self._index[_key(facts)] = row
+    return row['found']
 
 
 def _key(facts: Facts) -> str:

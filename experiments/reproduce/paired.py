@@ -18,6 +18,13 @@ class Difference(NamedTuple):
     """Whether the interval does."""
     return abs(self.mean) > self.half
 
+  def text(self, strict: 'Difference') -> str:
+    """For a table; bold if the interval of the strict one excludes zero."""
+    if not np.isfinite(self.half):
+      return f'{self.mean:+.2f}'
+    text = f'{self.mean:+.2f} ± {self.half:.2f}'
+    return f'**{text}**' if strict.excludes_zero else text
+
 
 def difference(
   one: Sequence[float],

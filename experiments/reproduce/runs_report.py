@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from arms import Arm
 from fitting import Task
 
@@ -43,6 +44,29 @@ def made_line(rows: Sequence[Row]) -> str:
     f'{len(rows)} trainings, {minutes:.0f} minutes in all; commit'
     f' {of("commit")}; jax {of("jax")} on {of("device")}; {of("date")}.'
   )
+
+
+def tested(rows: Sequence[Row]) -> list[Row]:
+  """Those on the test set; the others were for tuning."""
+  return [row for row in rows if row['facts']['test_split'] is None]
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+  """Mean ± standard deviation."""
+  mean = f'{np.mean(values):.{digits}f}'
+  if len(values) < 2:
+    return mean
+  return f'{mean} ± {np.std(values, ddof=1):.{digits}f}'
+
+
+def worst_error(rows: Sequence[Row]) -> str:
+  """The largest orthogonality error of all kernels, mean over the runs."""
+  errors = [
+    max(kernel[-1] for kernel in row['found']['kernels'].values())
+    for row in rows
+    if row['found']['kernels']
+  ]
+  return f'{np.mean(errors):.2g}' if errors else 'diverged'
 
 
 def write_runs_csv(path: pathlib.Path, rows: Sequence[Row]) -> None:
