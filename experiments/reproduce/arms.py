@@ -44,6 +44,7 @@ class Arm:
   logit_scale: bool = True
   batch_norm: bool = False
   head: bool = True  # whether it is constrained too
+  schedule: Literal['cosine', 'half constant'] = 'cosine'
 
 
 def optimizer_of(
@@ -54,12 +55,9 @@ def optimizer_of(
 ) -> optax.GradientTransformationExtraArgs:
   """The optimizer of an arm; both numbers may be traced.
 
-  The learning rate rises over the first tenth of the steps and falls to zero as
-  a cosine. Kernels alone decay.
+  Kernels alone decay.
   """
-  shape = optax.warmup_cosine_decay_schedule(
-    0.0, 1.0, int(_WARMUP * num_steps), num_steps
-  )
+  shape = shape_of(arm, num_steps)
   rate = lambda count: learning_rate * shape(count)
   axes = None if arm.head else without_head
   options: dict[str, Any] = {
@@ -78,6 +76,26 @@ def optimizer_of(
   if arm.constraint == 'hard':
     links.append(keep_orthogonal(start_amplitude(arm), axes=axes))
   return optax.with_extra_args_support(optax.chain(*links))
+
+
+def shape_of(arm: Arm, num_steps: int) -> optax.Schedule:
+  """The learning rate as a share of its peak.
+
+  It rises over the first tenth of the steps, and falls to zero as a cosine: at
+  once, or after half of the steps.
+  """
+  warmup = int(_WARMUP * num_steps)
+  if arm.schedule == 'cosine':
+    return optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, num_steps)
+  half = num_steps // 2
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, 1.0, warmup),
+      optax.constant_schedule(1.0),
+      optax.cosine_decay_schedule(1.0, num_steps - half),
+    ],
+    [warmup, half],
+  )
 
 
 def start_amplitude(arm: Arm) -> float:

@@ -112,6 +112,12 @@ def data_of(
   return load_dataset(data, data_dir, train_split, test_split)
 
 
+def num_steps_of(task: Task, data_dir: pathlib.Path | None) -> int:
+  """Steps of a training."""
+  dataset = data_of(task.data, data_dir, task.train_split, task.test_split)
+  return task.epochs * (len(dataset.train_labels) // task.batch_size)
+
+
 def fit(
   task: Task,
   arm: Arm,
@@ -135,13 +141,12 @@ def fit(
     diverged is judged too, but its losses and kernels are None.
   """
   dataset = data_of(task.data, data_dir, task.train_split, task.test_split)
-  per_epoch = len(dataset.train_labels) // task.batch_size
   program = _program(
     dataclasses.replace(task, train_split='', test_split=None),
     arm,
     dataset.train_images.shape[1:],
     dataset.num_classes,
-    task.epochs * per_epoch,
+    num_steps_of(task, data_dir),
   )
   began = time.perf_counter()
   arguments = (np.float32(numbers.learning_rate), float(numbers.weight_decay))

@@ -31,13 +31,17 @@ class Bench(NamedTuple):
   ends: float  # of time.monotonic()
   data_dir: pathlib.Path | None
 
+  def is_over(self) -> bool:
+    """Whether the time is up."""
+    return time.monotonic() > self.ends
+
   def train(
     self, task: Task, arm: Arm, numbers: Numbers, more: More = nothing_more
   ) -> dict[str, Any] | None:
     """What is found of a training; None if it is not there and time is up."""
     facts = facts_of(task, arm, numbers)
     found = self.kept.find(facts)
-    if found is not None or time.monotonic() > self.ends:
+    if found is not None or self.is_over():
       return found
     fitted, dataset = fit(task, arm, numbers, self.data_dir)
     found = self.kept.add(facts, {**fitted.numbers, **more(fitted, dataset)})
