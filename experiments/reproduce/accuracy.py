@@ -31,10 +31,12 @@ the others go on for hours, --minutes stops them in time and they are repeated):
 and in full on a GPU:
 
     python experiments/reproduce/accuracy.py --data-dir DIR --data cifar10 \
-      --model resnet18 --epochs 30 --tune-epochs 5 --tune-split 'train[:40%]'
+      --model resnet18 --epochs 30 --batch-size 128 --pad-crop 4 --flip \
+      --tune-epochs 5 --tune-split 'train[:40%]'
     python experiments/reproduce/accuracy.py --data-dir DIR --data cifar10 \
       --model deit_ti --model-options patch_size=4 --epochs 30 \
-      --tune-epochs 5 --tune-split 'train[:40%]'
+      --batch-size 128 --pad-crop 4 --flip --tune-epochs 5 \
+      --tune-split 'train[:40%]'
 """
 
 import dataclasses

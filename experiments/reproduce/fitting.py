@@ -21,6 +21,7 @@ from arms import Arm, optimizer_of, start_amplitude
 from flax import nnx
 
 from bort_jax.train import Dataset, TrainConfig, load_dataset
+from bort_jax.train.augment import Recipe
 from bort_jax.train.data import batches, padded_batches
 from bort_jax.train.kernels import measure_kernels
 from bort_jax.train.network import Network, make_model, make_network
@@ -49,6 +50,10 @@ class Task:
   """Passes over the training pictures."""
   batch_size: int = 128
   """Pictures per step."""
+  pad_crop: int = 0
+  """Pixels by which training pictures are padded and cropped again."""
+  flip: bool = False
+  """Whether every second training picture is mirrored."""
   train_split: str = 'train'
   """Part of the set to train on."""
   test_split: str | None = None
@@ -69,7 +74,7 @@ class Program(NamedTuple):
   network: Network
   start: Callable[[int], tuple[Any, Any]]  # seed -> params, stats
   first: Callable[..., TrainState]  # params, stats, numbers
-  step: Callable[..., Any]  # state, numbers, images, labels
+  step: Callable[..., Any]  # state, numbers, images, labels, key
   evaluate: Callable[..., Any]
 
 
@@ -152,6 +157,7 @@ def fit(
   arguments = (np.float32(numbers.learning_rate), float(numbers.weight_decay))
   state = program.first(*program.start(numbers.seed), *arguments)
   watch(0, state)
+  key = jax.random.key(numbers.seed)
   loss, done = math.nan, 0
   for epoch in range(task.epochs):
     losses = []
@@ -161,7 +167,7 @@ def fit(
       task.batch_size,
       [numbers.seed, epoch],
     ):
-      state, metrics = program.step(state, *arguments, images, labels)
+      state, metrics = program.step(state, *arguments, images, labels, key)
       losses.append(metrics.loss)
       done += 1
       watch(done, state)
@@ -192,7 +198,7 @@ def _program(
     return with_batch_norm(model, seed) if arm.batch_norm else model
 
   network = make_network(functools.partial(model_of, 0))
-  key = jax.random.key(0)  # of dropout
+  options = StepOptions(augment=Recipe(task.pad_crop, task.flip))
 
   def start(seed):
     _, _, params, stats = nnx.split(
@@ -204,9 +210,9 @@ def _program(
     tx = optimizer_of(arm, learning_rate, weight_decay, num_steps)
     return first_state(tx, False, params, stats)
 
-  def step(state, learning_rate, weight_decay, images, labels):
+  def step(state, learning_rate, weight_decay, images, labels, key):
     tx = optimizer_of(arm, learning_rate, weight_decay, num_steps)
-    return train_step(network, tx, StepOptions(), state, images, labels, key)
+    return train_step(network, tx, options, state, images, labels, key)
 
   evaluate = functools.partial(evaluation_step, network, None, loss='softmax')
   return Program(

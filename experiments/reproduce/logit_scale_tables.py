@@ -1,5 +1,6 @@
 """Tables and the figure of the logit-scale experiment, from its kept runs."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -128,8 +129,7 @@ def free_of(arm: Arm) -> Arm:
 
 def without_scale(arm: Arm) -> Arm:
   """The same arm without the scale; of one without it, itself."""
-  fields = {**vars(arm), 'logit_scale': False}
-  return Arm(**fields)
+  return dataclasses.replace(arm, logit_scale=False)
 
 
 def _cell(arms, arm: Arm, base: Arm, looks: int) -> str:

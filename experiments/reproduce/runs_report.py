@@ -33,6 +33,11 @@ def task_line(task: Task) -> str:
     f'{task.data}, {task.model}{f" ({options})" if options else ""}, trained on'
     f' {task.train_split} for {task.epochs} epochs, batches of'
     f' {task.batch_size}'
+    + (
+      f', cropped by {task.pad_crop}{" and flipped" if task.flip else ""}'
+      if task.pad_crop or task.flip
+      else ''
+    )
   )
 
 
