@@ -14,25 +14,24 @@ from bort_jax.plots.colors import OKABE_ITO
 
 _HEADER = (
   'optimizer',
-  'γ',
+  'constraint',
   'decay',
-  'kernel',
-  'm×n',
   'σ max',
   'law of drift',
   'share of the step',
-  'off diagonal',
-  'law of noise',
+  'off diagonal / law of noise',
   'mean σ²',
   'law of decay',
   'error at the end',
 )
 _FOREWORD = (
   'Half way through training, before the learning rate falls, mean over the'
-  ' seeds; the error, max |W Wᵀ − I|, is at the end. The law of drift is for a'
-  ' gradient of rank one that never changes; the share of the step is what part'
-  ' of such a step would hold σ max where it is, γσ(σ² − 1 + λ/γ)/s. A σ max'
-  ' above the law, and a share above one, would break it.'
+  ' seeds, smallest … largest over the kernels (each kernel is in'
+  ' [layers.csv](layers.csv)); the error, max |W Wᵀ − I|, is at the end. The'
+  ' law of drift is for a gradient of rank one that never changes; the share of the'
+  ' step is what part of such a step would hold σ max where it is,'
+  ' γσ(σ² − 1 + λ/γ)/s. A share above one would break the law. The law of noise'
+  ' is for gradients without any direction.'
 )
 
 
@@ -49,7 +48,7 @@ def write_tables(folder: pathlib.Path, rows: Sequence[Row]) -> None:
     figure_of(cases_of(of_task)).savefig(folder / name, dpi=80)
     sections += [
       f'## {task_line(task)}',
-      table_of(lines),
+      table_of([lines_of(case) for case in cases_of(of_task)]),
       seeds_line(of_task),
       f'![Singular values over training]({name})',
     ]
@@ -98,7 +97,7 @@ def lines_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
     m, n = int(half('outputs')), int(half('inputs'))
     line: dict[str, Any] = {
       'optimizer': optimizer,
-      'gamma': 'hard' if constraint == 'hard' else gamma,
+      'constraint': name_of(constraint, gamma),
       'decay': decay,
       'kernel': kernel.removesuffix('/kernel'),
       'shape': f'{m}×{n}',
@@ -135,20 +134,42 @@ def _mean(
   return float(np.mean(values))
 
 
-def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
-  """Markdown."""
+def table_of(cases: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+  """Markdown, a line for each case."""
   text = [
     f'| {" | ".join(_HEADER)} |',
-    '| --- | ---: | ---: | --- |' + ' ---: |' * (len(_HEADER) - 4),
+    '| --- | --- |' + ' ---: |' * (len(_HEADER) - 2),
   ]
-  text += [f'| {" | ".join(map(_cell, line.values()))} |' for line in lines]
+  for lines in cases:
+    first = lines[0]
+    noisy = [
+      line['off'] / line['noise'] for line in lines if line['noise'] is not None
+    ]
+    of = lambda name, lines=lines: [line[name] for line in lines]
+    cells = [
+      first['optimizer'],
+      first['constraint'],
+      f'{first["decay"]:g}',
+      *map(_range, (of('largest'), of('drift'), of('share'), noisy)),
+      _range(of('mean square')),
+      _range(of('decayed')[:1]),
+      _range(of('error')),
+    ]
+    text.append(f'| {" | ".join(cells)} |')
   return '\n'.join(text)
 
 
-def _cell(value: Any) -> str:
-  if value is None:
+def _range(values: Sequence[float | None]) -> str:
+  known = [value for value in values if value is not None]
+  if not known:
     return ''
-  return f'{value:.3g}' if isinstance(value, float) else str(value)
+  ends = dict.fromkeys(f'{end(known):.3g}' for end in (min, max))
+  return ' … '.join(ends)
+
+
+def name_of(constraint: str, gamma: float) -> str:
+  """A constraint in words."""
+  return {'none': 'free', 'soft': f'γ = {gamma:g}', 'hard': 'hard'}[constraint]
 
 
 def figure_of(cases: Sequence[Sequence[Row]]) -> Figure:
@@ -171,9 +192,10 @@ def figure_of(cases: Sequence[Sequence[Row]]) -> Figure:
           lw=1,
           label=kernel.removesuffix('/kernel') if style == '-' else None,
         )
-    what = {'none': 'free', 'soft': f'γ = {gamma:g}', 'hard': 'hard'}
     more = f', decay {decay:g}' if decay else ''
-    axis.set_title(f'{optimizer}, {what[constraint]}{more}', fontsize=9)
+    axis.set_title(
+      f'{optimizer}, {name_of(constraint, gamma)}{more}', fontsize=9
+    )
     axis.axhline(1, color='grey', lw=0.5)
   for axis in axes[len(cases) :]:
     axis.set_axis_off()
