@@ -28,8 +28,8 @@ _FOREWORD = (
   'Half way through training, before the learning rate falls, mean over the'
   ' seeds, smallest … largest over the kernels (each kernel is in'
   ' [layers.csv](layers.csv)); the error, max |W Wᵀ − I|, is at the end. The'
-  ' law of drift is for a gradient of rank one that never changes; the share of the'
-  ' step is what part of such a step would hold σ max where it is,'
+  ' law of drift is for a gradient of rank one that never changes; the share'
+  ' of the step is what part of such a step would hold σ max where it is,'
   ' γσ(σ² − 1 + λ/γ)/s. A share above one would break the law. The law of noise'
   ' is for gradients without any direction.'
 )
@@ -199,7 +199,7 @@ def figure_of(cases: Sequence[Sequence[Row]]) -> Figure:
     axis.axhline(1, color='grey', lw=0.5)
   for axis in axes[len(cases) :]:
     axis.set_axis_off()
-  axes[0].legend(frameon=False, fontsize=6)
+  figure.legend(*axes[0].get_legend_handles_labels(), loc='outside right upper')
   figure.supxlabel('step')
   figure.supylabel('singular values: largest, smallest dotted')
   return figure
