@@ -179,5 +179,6 @@ def figure_of(lines: Sequence[Line]) -> Figure:
   panel.axhline(0, color='grey', lw=0.8)
   panel.set_xticks(range(len(ways)), ways)
   panel.set_ylabel('test accuracy − plain (points)')
-  panel.legend(frameon=False)
+  if optimizers:
+    panel.legend(frameon=False)
   return figure

@@ -123,7 +123,12 @@ def table_of(arms: Mapping[Arm, Mapping[int, Row]]) -> str:
 
 
 def free_of(arm: Arm) -> Arm:
-  """The network without a constraint, with the scale."""
+  """The free network with the scale; of a free one, itself.
+
+  What a free one gains by the scale stands in another column.
+  """
+  if arm.constraint == 'none':
+    return arm
   return Arm(arm.optimizer, batch_norm=arm.batch_norm)
 
 
