@@ -35,7 +35,7 @@ import tyro
 from arms import Arm
 from constraint_tables import write_tables
 from fitting import Numbers, Task, facts_of, fit, num_steps_of
-from trainings import Bench, open_bench
+from trainings import Bench, open_bench, told_of
 
 from bort_jax.matrices import MatrixView
 from bort_jax.selection import map_matrices, path_name
@@ -120,7 +120,7 @@ def watched(bench: Bench, task: Task, arm: Arm, numbers: Numbers) -> None:
   fitted, _ = fit(task, arm, numbers, bench.data_dir, look)
   found = {**fitted.numbers, 'steps': total, 'history': history}
   bench.kept.add(facts, found)
-  print(arm, numbers, flush=True)
+  print(f'{told_of(facts)}: {found["accuracy"]:.2%}', flush=True)
 
 
 @jax.jit

@@ -18,6 +18,11 @@ _TUNING_SEED = 1000  # not one of those that are tested
 _TASK = {field.name for field in dataclasses.fields(Task)}
 
 
+def told_of(facts: dict[str, Any]) -> dict[str, Any]:
+  """What differs between the trainings of one experiment, for a log."""
+  return {k: v for k, v in facts.items() if k not in _TASK}
+
+
 def nothing_more(fitted: Fitted, dataset: Dataset) -> dict[str, Any]:
   """Nothing is measured but what :func:`fitting.fit` does."""
   del fitted, dataset
@@ -45,8 +50,7 @@ class Bench(NamedTuple):
       return found
     fitted, dataset = fit(task, arm, numbers, self.data_dir)
     found = self.kept.add(facts, {**fitted.numbers, **more(fitted, dataset)})
-    told = {k: v for k, v in facts.items() if k not in _TASK}
-    print(f'{told}: {found["accuracy"]:.2%}', flush=True)
+    print(f'{told_of(facts)}: {found["accuracy"]:.2%}', flush=True)
     return found
 
   def tune(

@@ -111,7 +111,9 @@ def test_a_free_head_is_no_matrix():
 
 def test_half_of_the_steps_have_the_full_rate():
   shape = shape_of(Arm(schedule='half constant'), 100)
-  shares = [float(shape(step)) for step in (0, 5, 10, 49, 50, 75, 99)]
+  shares = [
+    float(np.asarray(shape(step))) for step in (0, 5, 10, 49, 50, 75, 99)
+  ]
   np.testing.assert_allclose(shares[:5], [0, 0.5, 1, 1, 1])
   assert shares[5] == pytest.approx(0.5)
   assert shares[6] < 0.01
