@@ -38,9 +38,7 @@ def main() -> None:
     ' interval without zero, each by itself.',
     published_gains.section(HERE / 'accuracy'),
   ]
-  verdict = HERE / 'accuracy' / 'verdict.md'
-  if verdict.exists():
-    sections.append(verdict.read_text().strip())
+  sections.append((HERE / 'when_to_use.md').read_text().strip())
   PAGE.write_text('\n\n'.join(sections) + '\n')
   print(f'{len(folders)} experiments in {PAGE}')
 
