@@ -18,7 +18,6 @@ import published_gains
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE.parent / 'RESULTS.md'
 _LONGEST = 60  # lines of a table that is shown
-_SCRIPTS = {'digits': 'comparison'}  # where a folder is not named by its file
 _FINDINGS = ('findings.md', 'README.md')
 _FOREWORD = """# Results
 
@@ -49,7 +48,9 @@ def _has_results(path: pathlib.Path) -> bool:
 
 def section_of(folder: pathlib.Path) -> str:
   """One experiment."""
-  script = HERE / f'{_SCRIPTS.get(folder.name, folder.name)}.py'
+  script = HERE / f'{folder.name}.py'
+  if not script.exists():  # named by its data set
+    script = HERE / 'comparison.py'
   text = ast.get_docstring(ast.parse(script.read_text())) or ''
   title = text.splitlines()[0].rstrip('.').replace('``', '`')
   parts = [

@@ -103,6 +103,21 @@ def test_numbers_may_be_traced(optimizer):
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+  'arms', [accuracy.names, what_helps.amplitudes, what_helps.shapes]
+)
+def test_every_arm_makes_a_step(arms):
+  params = params_of()
+  shapes = jax.eval_shape(lambda: params)
+  for arm in arms():
+
+    def step(params, arm=arm):
+      tx = optimizer_of(arm, 0.1, 0.01, 4)
+      return tx.update(params, tx.init(params), params)[0]
+
+    assert jax.eval_shape(step, params) == shapes
+
+
 def test_a_free_head_is_no_matrix():
   leaf = jnp.zeros((3, 4))
   assert without_head('head/kernel', leaf) is None
