@@ -95,17 +95,20 @@ def inversions(
   pictures: np.ndarray,
   results: Mapping[str, np.ndarray],
   errors: Mapping[str, ReconstructionError],
+  *,
+  rescaled: bool = False,
 ) -> Figure:
   """A row for each picture, a column for each way it came back.
 
-  Nothing is rescaled for display. Under each stand, where they are defined, its
-  raw and scale-fitted relative error, its correlation and its structural
-  similarity.
+  Under each stand, where they are defined, its raw and scale-fitted relative
+  error, its correlation and its structural similarity.
 
   Args:
     pictures: (N, H, W, C) in 0 … 1, C one or three.
     results: what came back, by the heading of its column.
     errors: their errors.
+    rescaled: whether each is multiplied by the number that brings it closest to
+      its picture; else a faint one looks faint.
 
   Returns:
     The figure.
@@ -118,7 +121,11 @@ def inversions(
     >>> len(plots.inversions(x, {'half': x / 2}, errors).axes)
     6
   """
-  figure = picture_grid({'input': pictures, **results})
+  shown = {
+    name: best_scale(pictures, result) * result if rescaled else result
+    for name, result in results.items()
+  }
+  figure = picture_grid({'input': pictures, **shown})
   panels = np.array(figure.axes).reshape(len(pictures), -1)
   for column, heading in zip(panels.T[1:], results, strict=True):
     for panel, numbers in zip(

@@ -3,8 +3,8 @@ r"""Pictures run to a layer and back, by networks, controls and methods.
 Trains a network with AdamW and with Bort, and runs test pictures to one of its
 layers and back: by untrained networks (Flax's usual kernels, and orthogonal
 ones), by both trained ones with the published rule, and by both with least
-squares. Writes figure, table and numbers into ``inversion/DATA_MODEL/``. From
-the project's root:
+squares. Writes figures (as they come, and each at its best scale), table and
+numbers into ``inversion/DATA_MODEL/``. From the project's root:
 
     python experiments/reproduce/inversion.py act3 --data mnist \
       --model simple_cnn --epochs 3 --batch-size 128 --data-dir DIR
@@ -75,12 +75,12 @@ def main(
     for name, result in results.items()
   }
   shown = slice(0, SHOWN)
-  figure = plots.inversions(
-    np.asarray(x[shown]),
-    {name: result[shown] for name, result in results.items()},
-    errors,
-  )
-  figure.savefig(folder / 'figure.png', dpi=70)
+  few = {name: result[shown] for name, result in results.items()}
+  for name, rescaled in (('figure', False), ('figure_scaled', True)):
+    figure = plots.inversions(
+      np.asarray(x[shown]), few, errors, rescaled=rescaled
+    )
+    figure.savefig(folder / f'{name}.png', dpi=70)
   write(folder, layer, config, trained.accuracies, errors)
 
 
