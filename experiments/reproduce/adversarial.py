@@ -3,15 +3,18 @@ r"""Explainable adversarial pictures beside gradient attacks, on MNIST.
 Trains SimpleCNN with AdamW and with Bort, and makes each take test pictures for
 another class: by editing the latent code of its last features
 (``attacks.synthesize``), and by gradient attacks. Writes table, numbers and
-figure into ``adversarial/DATA_MODEL/``. From the project's root:
+figure (of the first seed) into ``adversarial/DATA_MODEL/``. From the project's
+root:
 
-    python experiments/reproduce/adversarial.py --data mnist --epochs 1 \
-      --data-dir DIR
+    python experiments/reproduce/adversarial.py --data mnist --seeds 3 \
+      --train-split 'train[:20000]' --data-dir DIR
 """
 
+import dataclasses
 import json
 import os
 import pathlib
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +27,7 @@ from bort_jax import attacks, inversion, nn, plots
 from bort_jax.train import TrainConfig
 
 EPSILON, L2 = 0.2, 2.0
+Rows: TypeAlias = dict[tuple[str, str], list[dict[str, float]]]
 
 
 def main(
@@ -31,34 +35,43 @@ def main(
   layer: str = 'act3',
   pictures: int = 64,
   method: inversion.Method = 'published',
+  seeds: int = 1,
 ) -> None:
   """Attacks both networks.
 
   Args:
-    config: how the networks are trained.
+    config: how the networks are trained; its seed is the first.
     layer: whose code is edited.
     pictures: number of test pictures.
     method: how edited codes are run backwards.
+    seeds: how many.
   """
   folder = pathlib.Path(__file__).parent / 'adversarial'
   folder = folder / f'{config.data}_{config.model}'
   folder.mkdir(parents=True, exist_ok=True)
-  trained = train_both(config, 4 * pictures)
-  x, others = trained.pictures[:pictures], trained.pictures[pictures:]
-  rows, shown = {}, {'input': np.asarray(x[:8])}
-  for name, model, judge in (
-    ('AdamW', trained.plain, trained.bort),
-    ('Bort', trained.bort, trained.plain),
-  ):
-    for attack, made in attacked(
-      model, judge, layer, method, x, others
-    ).items():
-      rows[name, attack] = measured(made, x, judge)
-      shown[f'{name}\n{attack}'] = np.asarray(made.x[:8])
-      print(name, attack, rows[name, attack])
-  write(folder, config, pictures, trained.accuracies, rows)
-  figure = plots.picture_grid(shown)
-  figure.savefig(folder / 'figure.png', dpi=70)
+  rows: Rows = {}
+  accuracies: dict[str, list[float]] = {}
+  for seed in range(config.seed, config.seed + seeds):
+    settings = dataclasses.replace(config, seed=seed)
+    trained = train_both(settings, 4 * pictures)
+    for name, accuracy in trained.accuracies.items():
+      accuracies.setdefault(name, []).append(accuracy)
+    x, others = trained.pictures[:pictures], trained.pictures[pictures:]
+    shown = {'input': np.asarray(x[:8])}
+    for name, model, judge in (
+      ('AdamW', trained.plain, trained.bort),
+      ('Bort', trained.bort, trained.plain),
+    ):
+      for attack, made in attacked(
+        model, judge, layer, method, x, others
+      ).items():
+        row = measured(made, x, judge)
+        rows.setdefault((name, attack), []).append(row)
+        shown[f'{name}\n{attack}'] = np.asarray(made.x[:8])
+        print(seed, name, attack, row, flush=True)
+    if seed == config.seed:
+      plots.picture_grid(shown).savefig(folder / 'figure.png', dpi=70)
+  write(folder, config, pictures, accuracies, rows)
 
 
 def attacked(
@@ -120,32 +133,55 @@ def measured(made, x: jax.Array, judge: nnx.Module) -> dict[str, float]:
   }
 
 
-def write(folder, config: TrainConfig, pictures: int, accuracies, rows) -> None:
+def write(
+  folder: pathlib.Path,
+  config: TrainConfig,
+  pictures: int,
+  accuracies: dict[str, list[float]],
+  rows: Rows,
+) -> None:
   """Writes table.md and results.json."""
-  columns = next(iter(rows.values()))
+  columns = next(iter(rows.values()))[0]
   lines = [
     f'| network | attack | {" | ".join(columns)} |',
     '| --- | --- |' + ' ---: |' * len(columns),
   ]
-  for (name, attack), row in rows.items():
-    cells = ' | '.join(f'{value:.3g}' for value in row.values())
-    lines.append(f'| {name} | {attack} | {cells} |')
-  reached = ', '.join(f'{n} {a:.2%}' for n, a in accuracies.items())
+  for (name, attack), found in rows.items():
+    cells = [spread([row[column] for row in found]) for column in columns]
+    lines.append(f'| {name} | {attack} | {" | ".join(cells)} |')
+  reached = ', '.join(
+    f'{name} {spread([100 * value for value in values], 4)} %'
+    for name, values in accuracies.items()
+  )
+  seeds = len(next(iter(accuracies.values())))
   lines += [
     '',
-    f'{config.data}, {config.model}, {config.num_epochs} epochs, seed'
-    f' {config.seed}, {pictures} test pictures, towards the second most likely'
-    ' class (least likely: that one). All but success are means over the'
+    f'{config.data} ({config.train_split or "train"}), {config.model},'
+    f' {config.num_epochs} epochs, {seeds} seeds from {config.seed} (mean ±'
+    f' standard deviation), {pictures} test pictures, towards the second most'
+    ' likely class (least likely: that one). All but success are means over the'
     ' pictures that succeeded. Noise: what white noise has. The other: the'
     ' network trained the other way predicts the same class for the picture.'
     f' Test accuracy: {reached}. jax {jax.__version__} on'
     f' {jax.devices()[0].device_kind} ({os.cpu_count()} cores).',
   ]
   (folder / 'table.md').write_text('\n'.join(lines) + '\n')
-  numbers = [{'network': n, 'attack': a, **row} for (n, a), row in rows.items()]
+  numbers = [
+    {'network': name, 'attack': attack, 'seed': config.seed + i, **row}
+    for (name, attack), found in rows.items()
+    for i, row in enumerate(found)
+  ]
   text = json.dumps(numbers, indent=1, ensure_ascii=False)
   (folder / 'results.json').write_text(text + '\n')
   print('\n'.join(lines))
+
+
+def spread(values: list[float], digits: int = 3) -> str:
+  """Mean ± standard deviation."""
+  mean = f'{np.mean(values):.{digits}g}'
+  if len(values) == 1:
+    return mean
+  return f'{mean} ± {np.std(values, ddof=1):.2g}'
 
 
 if __name__ == '__main__':

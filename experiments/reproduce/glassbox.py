@@ -4,8 +4,9 @@ What glass boxes (``bort_jax.nn.glassbox``) reach with each representation and
 classifier, on upright and on turned test pictures, with raw pixels as control;
 and how separable and how equivariant every layer is of glass boxes, of a small
 network in AlexNet's manner and of ResNet-8, untrained and trained with AdamW
-and with Bort. Writes tables, numbers and figures into ``glassbox/``. What is
-done is kept in ``--work-dir`` and not done again. From the project's root:
+and with Bort; and glass boxes on features of the former. Writes tables, numbers
+and figures into ``glassbox/``. What is done is kept in ``--work-dir`` and not
+done again. From the project's root:
 
     apt-get install dataset-fashion-mnist
     python experiments/reproduce/glassbox.py --data-dir DIR
@@ -27,7 +28,14 @@ import numpy as np
 import tyro
 from glassbox_data import TASKS, drawn, load, turned
 from glassbox_models import REPRESENTATIONS, measured
-from glassbox_networks import BOXES, LAYERS, of_box, of_network
+from glassbox_networks import (
+  BOXES,
+  LAYERS,
+  ON_FEATURES,
+  of_box,
+  of_boxes_on,
+  of_network,
+)
 
 from bort_jax import plots, symmetry
 from bort_jax.train import load_dataset
@@ -61,7 +69,7 @@ class Settings:
   """Test pictures that layers are judged on."""
   split: str = 'train[:10%]'
   """Part of MNIST that networks are trained on."""
-  epochs: int = 2
+  epochs: int = 3
   """Passes of the networks over it."""
   networks: tuple[str, ...] = tuple(LAYERS)
   """Which networks are trained."""
@@ -102,7 +110,8 @@ def box_jobs(settings: Settings, sets, seed: int):
   def measure(task, name):
     count = settings.train * (2 if len(task.classes) > 2 else 1)
     train, test = drawn(sets[task.data], task, count, settings.test, seed)
-    return measured(task, train, test, name, settings.components, seed)
+    representation, components = REPRESENTATIONS[name], settings.components
+    return measured(task, train, test, name, representation, components, seed)
 
   for task, name in itertools.product(TASKS, REPRESENTATIONS):
     if sets[task.data] is not None:
@@ -117,19 +126,22 @@ def layer_jobs(settings: Settings, mnist, seed: int):
     job = functools.partial(of_box, name, seed, mnist, pictures, count)
     yield f'layers of {name}, {seed}', job
   for model in settings.networks:
+    training = {
+      'run_dir': settings.work_dir / f'{model}_{seed}',
+      'data': 'mnist',
+      'data_dir': settings.data_dir,
+      'train_split': settings.split,
+      'epochs': settings.epochs,
+    }
     job = functools.partial(
-      of_network,
-      model,
-      seed,
-      mnist,
-      pictures,
-      settings.work_dir / f'{model}_{seed}',
-      data='mnist',
-      data_dir=settings.data_dir,
-      train_split=settings.split,
-      epochs=settings.epochs,
+      of_network, model, seed, mnist, pictures, **training
     )
     yield f'layers of {model}, {seed}', job
+    if model in ON_FEATURES:
+      counts = 2 * settings.train, settings.test
+      where = model, seed, mnist, counts, settings.components
+      job = functools.partial(of_boxes_on, *where, **training)
+      yield f'boxes on {model}, {seed}', job
 
 
 def about(settings: Settings) -> dict[str, Any]:

@@ -51,7 +51,14 @@ CLASSIFIERS = {
 
 
 def measured(
-  task: Task, train: Sample, test: Sample, name: str, components: int, seed: int
+  task: Task,
+  train: Sample,
+  test: Sample,
+  name: str,
+  representation: Representation,
+  components: int,
+  seed: int,
+  params: Any = None,
 ) -> dict[str, list[dict[str, Any]]]:
   """Rows of the tables of accuracy and of separability."""
   about = {'task': task.name, 'representation': name, 'seed': seed}
@@ -59,10 +66,10 @@ def measured(
   classes, labels = np.unique(train.y, return_inverse=True)
   truth = np.searchsorted(classes, test.y)
   tests = turned(test.x, seed)
-  outputs = GlassBoxOutputs(*REPRESENTATIONS[name], CLASSIFIERS['lda'])
+  outputs = GlassBoxOutputs(*representation, CLASSIFIERS['lda'])
   fit = functools.partial(
     fit_layers,
-    params=None,
+    params=params,
     x=train.x,
     labels=jnp.asarray(labels),
     num_classes=len(classes),

@@ -9,7 +9,6 @@ command can be stopped and repeated. From the project's root:
     python experiments/reproduce/neurons.py --control --data-dir DIR
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from arms_kept import refuse_another
 from neurons_case import BETAS, CONTROL, LAYERS, SETS, VERSION, config_of
 from neurons_tables import write_tables
 
@@ -27,7 +27,7 @@ from bort_jax import attacks
 from bort_jax.metrics import neurons
 from bort_jax.report.gather import first_test_pictures
 from bort_jax.report.subject import Logits, Outputs
-from bort_jax.train import TrainConfig, train
+from bort_jax.train import train
 from bort_jax.train.report import Restored, restore_run
 from bort_jax.train.run_dir import read_config
 from bort_jax.train.step import to_unit_range
@@ -103,21 +103,6 @@ def rows_of_run(
     kept = {'options': asked, 'rows': measured_run(config, options)}
     path.write_text(json.dumps(kept))
   return kept['rows']
-
-
-def refuse_another(found: TrainConfig, config: TrainConfig) -> None:
-  """Ends if a run that is there was made with other settings."""
-  places = {'run_dir': None, 'data_dir': None, 'resume': False}
-  one, other = (
-    dataclasses.asdict(dataclasses.replace(c, **places))
-    for c in (found, config)
-  )
-  apart = [name for name in one if one[name] != other[name]]
-  if apart:
-    raise SystemExit(
-      f'{found.run_dir} was made with another {", ".join(apart)}. Remove it, or'
-      ' give another --runs.'
-    )
 
 
 def measured_run(config, options: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -1,0 +1,255 @@
+r"""Do explanations of Bort networks point better? Every method, with controls.
+
+Trains a plain and a Bort network, and a B-cos network beside them, and judges
+every attribution method on each: deletion and insertion, by probability and by
+logit, less what random maps get on the same pictures; and how like the map is
+to that of the network with all parameters drawn anew. Writes CSV and table into
+``saliency/DATA_MODEL/``. What is measured is kept in ``--runs`` and not
+measured again. From the project's root:
+
+    python experiments/reproduce/saliency.py --data mnist \
+      --train-split 'train[:10000]' --data-dir DIR
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from arms_kept import refuse_another
+
+from bort_jax import configs, metrics
+from bort_jax.metrics.correlation import spearman
+from bort_jax.report.gather import first_test_pictures
+from bort_jax.report.method import Method
+from bort_jax.report.methods import choose_methods
+from bort_jax.report.own import with_own
+from bort_jax.report.shown import attempt
+from bort_jax.report.subject import Subject, fresh_parameters, make_subject
+from bort_jax.train import TrainConfig, train
+from bort_jax.train.report import Restored, restore_run
+from bort_jax.train.run_dir import read_config
+from bort_jax.train.step import to_unit_range
+
+_BACKGROUND = 16  # pictures for expected gradients
+_STEPS = 28
+_RANDOM = 5  # maps of which the control is the mean
+SCORES = ('softmax', 'logit')
+_BCOS = 'mnist_bcos_resnet8'  # whose recipe the network beside them has
+
+
+def main(
+  config: tyro.conf.OmitArgPrefixes[TrainConfig],
+  seeds: int = 3,
+  pictures: int = 64,
+  runs: pathlib.Path = pathlib.Path('runs/saliency'),
+) -> None:
+  """Trains, explains and judges.
+
+  Args:
+    config: how the plain and the Bort network are trained.
+    seeds: how many, from 0.
+    pictures: number of test pictures.
+    runs: where the runs are kept.
+  """
+  rows = []
+  for seed in range(seeds):
+    for kind, settings in cases(config).items():
+      settings = dataclasses.replace(settings, seed=seed)
+      rows += rows_of_run(settings, runs, pictures)
+      print(kind, seed, len(rows), flush=True)
+  folder = pathlib.Path(__file__).parent / 'saliency'
+  write(folder / f'{config.data}_{config.model}', config, rows, seeds, pictures)
+
+
+def cases(config: TrainConfig) -> dict[str, TrainConfig]:
+  """What is trained: the networks in question, and a B-cos network."""
+  beside = dataclasses.replace(
+    configs.load_config(_BCOS),
+    data=config.data,
+    data_dir=config.data_dir,
+    train_split=config.train_split,
+    epochs=config.epochs,
+  )
+  return {'plain and Bort': config, 'B-cos': beside}
+
+
+def rows_of_run(
+  config: TrainConfig, runs: pathlib.Path, pictures: int
+) -> list[dict[str, Any]]:
+  """What is measured of a run, done or found done with the same settings."""
+  run_dir = runs / f'{config.data}-{config.model}-{config.seed}'
+  config = dataclasses.replace(config, run_dir=run_dir, resume=True)
+  if (run_dir / 'config.json').exists():
+    refuse_another(read_config(run_dir), config)
+  if not (run_dir / 'results.json').exists():
+    train(config)
+  path = run_dir / f'saliency_{pictures}.json'
+  if not path.exists():
+    found = measured_run(restore_run(config), pictures)
+    path.write_text(json.dumps(found))
+  return json.loads(path.read_text())
+
+
+def measured_run(run: Restored, pictures: int) -> list[dict[str, Any]]:
+  """A row for each network, method and picture's mean."""
+  count = pictures + _BACKGROUND
+  x = to_unit_range(first_test_pictures(run.source, count).pixels)
+  x, background = x[:pictures], x[pictures:]
+  fresh = fresh_parameters(run)
+  rows = []
+  for name, weights in run.weights.items():
+    subject = make_subject(run.network, weights, background)
+    methods = with_own(choose_methods(()), run.network, weights)
+    about = {
+      'network': run.config.model if run.config.loss == 'bce' else name,
+      'seed': run.config.seed,
+      'accuracy': float(run.evaluate(*weights)[1]),
+    }
+    forgotten = fresh, weights[1]
+    for row in judged(subject, weights, forgotten, methods, x):
+      rows.append(about | row)
+  return rows
+
+
+def judged(
+  subject: Subject, weights: Any, forgotten: Any, methods: list[Method], x
+) -> list[dict[str, Any]]:
+  """A row for each method, of the class that the network predicts."""
+  target = jnp.argmax(subject.logits(weights, x), axis=1)
+  areas = lambda maps: areas_under(subject, weights, x, target, maps)
+  keys = jax.random.split(jax.random.key(0), _RANDOM)
+  drawn = [areas(metrics.random_attribution(key, x)) for key in keys]
+  control = {
+    name: np.mean([one[name] for one in drawn], 0) for name in drawn[0]
+  }
+  random = {name: float(np.nanmean(value)) for name, value in control.items()}
+  rows: list[dict[str, Any]] = [{'method': metrics.CONTROL} | random]
+  for method in methods:
+    if method.kind == 'colours':
+      continue  # ranks no pixels
+    maps = attempt(method.explain, subject, weights, x, target)
+    if isinstance(maps, str):
+      continue
+    others = method.explain(subject, forgotten, x, target)
+    found = areas(maps)
+    row: dict[str, Any] = {'method': method.label}
+    for name, value in found.items():
+      sign = -1 if name.startswith('deletion') else 1
+      gain = sign * (value - control[name])
+      row[name] = float(np.nanmean(value))
+      row[f'{name} gain'] = float(np.nanmean(gain))
+    row['like after randomizing'] = likeness(maps, others)
+    rows.append(row)
+  return rows
+
+
+def areas_under(
+  subject: Subject, weights: Any, x, target, maps
+) -> dict[str, np.ndarray]:
+  """Areas (N,) under the curves.
+
+  Logits are measured in units of their mean fall, from the whole picture to
+  none of it: networks differ in their scale.
+  """
+  found = {}
+  for score in SCORES:
+    options: Mapping[str, Any] = {'steps': _STEPS, 'score': score}
+    args = subject.logits, weights, x, target, maps
+    deletion = metrics.deletion(*args, **options, chunk=subject.chunk)
+    insertion = metrics.insertion(*args, **options, chunk=subject.chunk)
+    for name, curve in (('deletion', deletion), ('insertion', insertion)):
+      area = np.asarray(curve.auc)
+      if score == 'logit':
+        area = area / fall(deletion.scores)
+      found[f'{name} {score}'] = area
+  return found
+
+
+def fall(scores: jax.Array) -> float:
+  """Mean difference of the scores of whole pictures and of deleted ones."""
+  return float(np.mean(np.asarray(scores[:, 0] - scores[:, -1])))
+
+
+def likeness(maps: jax.Array, others: jax.Array) -> float:
+  """Mean absolute rank correlation of the pixels of two maps."""
+  rows = [jnp.abs(a).reshape(len(a), -1) for a in (maps, others)]
+  return float(np.nanmean(np.abs(spearman(*rows))))
+
+
+GAINS = {
+  'deletion softmax gain': 'deletion',
+  'insertion softmax gain': 'insertion',
+  'deletion logit gain': 'deletion, logit',
+  'insertion logit gain': 'insertion, logit',
+  'like after randomizing': 'likeness after randomizing',
+}
+
+
+def write(
+  folder: pathlib.Path, config: TrainConfig, rows, seeds: int, pictures: int
+) -> None:
+  """Writes rows.csv and table.md."""
+  folder.mkdir(parents=True, exist_ok=True)
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  with (folder / 'rows.csv').open('w', newline='') as file:
+    writer = csv.DictWriter(file, names, lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows)
+  lines = [
+    f'| network | method | {" | ".join(GAINS.values())} |',
+    '| --- | --- |' + ' ---: |' * len(GAINS),
+  ]
+  groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+  for row in rows:
+    if row['method'] != metrics.CONTROL:
+      groups.setdefault((row['network'], row['method']), []).append(row)
+  for (network, method), group in groups.items():
+    cells = [spread([row[name] for row in group]) for name in GAINS]
+    lines.append(f'| {network} | {method} | {" | ".join(cells)} |')
+  reached = ', '.join(
+    f'{name} {spread(list(by_seed.values()))}'
+    for name, by_seed in accuracies(rows).items()
+  )
+  lines += [
+    '',
+    'Area under the curve, better by so much than that of random maps on the'
+    f' same pictures (mean of {_RANDOM} for each): positive is better than'
+    ' chance, in both. Probability of the predicted class, and its logit in'
+    ' units of its mean fall from whole pictures to black ones. Likeness: rank'
+    ' correlation of absolute maps with those of a network whose parameters'
+    ' were all drawn anew; near 0 is right. Mean ± standard deviation over'
+    f' {seeds} seeds of the means over {pictures} test pictures. {config.data}'
+    f' ({config.train_split or "train"}), {config.num_epochs} epochs. Test'
+    f' accuracy: {reached}. jax {jax.__version__} on'
+    f' {jax.devices()[0].device_kind} ({os.cpu_count()} cores).',
+  ]
+  (folder / 'table.md').write_text('\n'.join(lines) + '\n')
+  print('\n'.join(lines))
+
+
+def accuracies(rows) -> dict[str, dict[int, float]]:
+  """Of every network, by seed."""
+  found: dict[str, dict[int, float]] = {}
+  for row in rows:
+    found.setdefault(row['network'], {})[row['seed']] = row['accuracy']
+  return found
+
+
+def spread(values: list[float]) -> str:
+  """Mean ± standard deviation."""
+  mean = f'{np.mean(values):.3f}'
+  if len(values) == 1:
+    return mean
+  return f'{mean} ± {np.std(values, ddof=1):.3f}'
+
+
+if __name__ == '__main__':
+  tyro.cli(main)
