@@ -9,7 +9,8 @@ and figures into ``glassbox/``. What is done is kept in ``--work-dir`` and not
 done again. From the project's root:
 
     apt-get install dataset-fashion-mnist
-    python experiments/reproduce/glassbox.py --data-dir DIR
+    python experiments/reproduce/glassbox.py --seeds 3 --network-seeds 3 \
+      --data-dir DIR
 """
 
 import dataclasses
