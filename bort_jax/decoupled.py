@@ -95,7 +95,8 @@ def _decays(decay, state: optax.OptState, params: Any) -> Any:
   """λ of each parameter, zero where a mask says so: what becomes of ones."""
   ones = jax.tree.map(lambda w: jnp.ones(jnp.shape(w), w.dtype), params)
   decays, _ = decay.update(optax.tree.zeros_like(ones), state, ones)
-  return jax.tree.map(lambda x: x[(0,) * x.ndim] if x.size else 0.0, decays)
+  first = lambda x: jnp.real(x[(0,) * x.ndim]) if x.size else 0.0
+  return jax.tree.map(first, decays)
 
 
 def _at(count: jax.typing.ArrayLike, value: Any) -> Any:

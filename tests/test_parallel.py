@@ -75,7 +75,8 @@ def shardings(layout, axis_type):
   return mesh, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
-def assert_close(actual, expected, rtol=1e-6, atol=1e-6):
+# Muon's iteration makes rounding, which is another in every layout, larger.
+def assert_close(actual, expected, rtol=1e-6, atol=3e-6):
   assert jax.tree.structure(actual) == jax.tree.structure(expected)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol),
