@@ -1,5 +1,7 @@
 """What a function says of its values, for those who read its operations."""
 
+import math
+
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
@@ -14,13 +16,16 @@ def aligned(y: jax.Array, b: float) -> jax.Array:
 
   Args:
     y: what a convolution or a dense layer without bias made of its input,
-      multiplied by :math:`|y / n|^{B-1}`, where n is at least the norm of what
-      each number was made of (a patch, of one group). Of several units, it may
-      be the largest.
-    b: B ≥ 1.
+      multiplied by :math:`|y / n|^{B-1}`, where n is the norm of what each
+      number was made of (a patch, of one group), or a little more: at least
+      that norm, and no steeper. Of several units, it may be the largest.
+    b: B, finite and ≥ 1.
 
   Returns:
     The same array, with the same derivatives.
+
+  Raises:
+    ValueError: for another B.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -34,6 +39,8 @@ def aligned(y: jax.Array, b: float) -> jax.Array:
     >>> round(float(found.upper), 2)
     3.0
   """
+  if not (math.isfinite(b) and b >= 1):
+    raise ValueError(f'b must be a finite number >= 1, got {b!r}.')
   return checkpoint_name(y, f'{_ALIGNED}{float(b)!r}')
 
 

@@ -75,12 +75,11 @@ def add_decoupled_bort(
     if is_zero(strength):
       updates = jax.tree.map(add, updates, decayed, params)
     else:
-      trees = (
-        decayed,
-        params,
-        _decays(decay, state.decay, params),
-        take_turns(axes, updates, every, state.count),
-      )
+      decays = jax.tree.map(lambda _: 0.0, params)
+      if not is_zero(weight_decay):
+        decays = _decays(decay, state.decay, params)
+      turns = take_turns(axes, updates, every, state.count)
+      trees = decayed, params, decays, turns
       updates = map_matrices(add_to_matrix, axes, updates, *trees, others=add)
     count = optax.safe_increment(state.count)
     return updates, DecoupledState(count, decay_state)
@@ -92,8 +91,12 @@ def add_decoupled_bort(
 
 
 def _decays(decay, state: optax.OptState, params: Any) -> Any:
-  """λ of each parameter, zero where a mask says so: what becomes of ones."""
-  ones = jax.tree.map(lambda w: jnp.ones(jnp.shape(w), w.dtype), params)
+  """λ of each parameter, zero where a mask says so: what becomes of ones.
+
+  In single precision at least, for one less a small number is one in half.
+  """
+  wide = lambda w: jnp.promote_types(jnp.result_type(w), jnp.float32)
+  ones = jax.tree.map(lambda w: jnp.ones(jnp.shape(w), wide(w)), params)
   decays, _ = decay.update(optax.tree.zeros_like(ones), state, ones)
   first = lambda x: jnp.real(x[(0,) * x.ndim]) if x.size else 0.0
   return jax.tree.map(first, decays)

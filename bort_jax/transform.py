@@ -64,7 +64,9 @@ def bort(
     every: each matrix is corrected at one step of this many, with every·gamma;
       the matrices take turns, so that every step costs about the same. None:
       all of them at every step, as published. It is every·h that must be
-      stable then.
+      stable then; with the momentum of ``bort_sgd`` far less is, see
+      :func:`bort_jax.spectrum.check`, which knows. A run that has begun with
+      None cannot go on with turns: the state differs.
 
   Returns:
     The corresponding :class:`optax.GradientTransformationExtraArgs`. Its update

@@ -838,3 +838,24 @@ def test_scheduled_rates_in_the_published_order(make_tx, published, float64):
     *grads,
   )
   assert_close(params, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_small_decay_is_not_rounded_away_in_half_precision():
+  """Of (1 − ηλ)W = 0.9975 I, of which bfloat16 would make 0.996 I."""
+  w = {'kernel': jnp.eye(4, dtype='bfloat16')}
+  tx = bort_jax.bort_adamw(0.05, 100.0, weight_decay=0.05)
+  zero = jax.tree.map(jnp.zeros_like, w)
+  update, _ = tx.update(zero, tx.init(w), w)
+  found = jnp.diag(update['kernel'].astype('float32'))
+  np.testing.assert_allclose(found, 0.0224, rtol=0.01)
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.1])
+def test_a_parameter_may_be_a_number(decay):
+  w = {'kernel': jnp.eye(4), 'temperature': 0.5}
+  tx = bort_jax.bort_adamw(0.1, 1.0, weight_decay=decay)
+  grads = {'kernel': jnp.zeros((4, 4)), 'temperature': 0.0}
+  update, _ = tx.update(grads, tx.init(w), w)
+  np.testing.assert_allclose(
+    update['temperature'], -0.05 * decay, rtol=1e-6, atol=1e-9
+  )

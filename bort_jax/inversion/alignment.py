@@ -45,19 +45,24 @@ def aligned_bound(
     frequencies: see :func:`convolution_norm`.
 
   Returns:
-    The bound; None if there is not exactly one product with a kernel.
+    The bound; None if there is not exactly one product with a kernel, or if
+    something is made of it that is not of such a layer.
   """
+  if math.isnan(b):
+    return None  # two claims that differ
   products = [
     (eqn, side)
     for eqn in layer.eqns
     for side, moving in enumerate(eqn.invars)
     if moving is layer.invar and _is_product(eqn, side)
   ]
-  if not products and b == 1:
+  if not products and b == 1 and all(_selects(eqn) for eqn in layer.eqns):
     return jnp.float32(1)  # the largest of units, of which each is bounded
   if len(products) != 1:
     return None
   ((eqn, side),) = products
+  if _is_changed(eqn, layer, constants):
+    return None
   kernel = read(constants, eqn.invars[1 - side])
   if eqn.primitive.name == 'dot_general':
     linear, patches = dense_norm(eqn, side, kernel), 1
@@ -73,6 +78,51 @@ def aligned_bound(
   longest = jnp.sqrt(jnp.max(jnp.sum(jnp.square(rows), axis=-1))) + _ADDED
   along = norm_bound(rows) * math.sqrt(patches)
   return longest ** (b - 1) * (b * linear + (b - 1) * along)
+
+
+_PRODUCTS = {'dot_general', 'conv_general_dilated'}
+_SELECTIONS = {
+  *('reshape', 'squeeze', 'expand_dims', 'slice', 'transpose'),
+  *(
+    'broadcast_in_dim',
+    'max',
+    'reduce_max',
+    'select_n',
+    'convert_element_type',
+  ),
+  *('eq', 'ne', 'gt', 'ge', 'lt', 'le', 'and', 'or', 'not'),
+}
+
+
+def _selects(eqn: core.JaxprEqn) -> bool:
+  """Whether an operation only chooses among numbers and arranges them."""
+  return eqn.primitive.name in _SELECTIONS
+
+
+def _is_changed(
+  product: core.JaxprEqn, layer: Piece, constants: Constants
+) -> bool:
+  """Whether the product is multiplied, or added to, by what does not move.
+
+  A layer scales it by itself and by the norm of its patch; a second kernel, a
+  gain or a bias would not be in the bound.
+  """
+  made: set[core.Var] = set(product.outvars)
+  for eqn in layer.eqns:
+    of_it = [a for a in variables(eqn) if a in made]
+    if eqn is product or not of_it:
+      continue
+    name = eqn.primitive.name
+    if name in _PRODUCTS:
+      return True
+    fixed = [a for a in eqn.invars if isinstance(a, core.Literal)]
+    given = [a for a in variables(eqn) if a in constants]
+    if name in ('mul', 'div') and (fixed or given):
+      return True
+    if name in ('add', 'sub') and given:
+      return True
+    made.update(eqn.outvars)
+  return False
 
 
 def most_patches(sides, strides, dilations) -> int:

@@ -1,5 +1,6 @@
 """The operations of nested programs, collected in one list."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -65,8 +66,9 @@ class Inliner:
       return self.inline(jaxpr, consts, args, eqn)
     if name in IDENTITIES:
       b = exponent_in(eqn.params.get('name', ''))
-      if b is not None:
-        self.exponents[args[0]] = b
+      if b is not None and not isinstance(args[0], core.Literal):
+        known = self.exponents.setdefault(args[0], b)
+        self.exponents[args[0]] = b if known == b else math.nan
       return args
     if name == 'scan' and depends:
       return self._unroll(eqn, args)

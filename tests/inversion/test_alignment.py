@@ -105,3 +105,50 @@ def test_layer_with_a_bias_claims_nothing():
 def test_claim_without_a_layer_is_no_bound():
   apply_fn = lambda _, x: aligned(x**2, 2.0)
   assert jnp.isinf(bound_of(apply_fn, None, jnp.ones((2, 3))))
+
+
+def scaled(x, kernel, b=2.0, after=lambda y: y):
+  """A B-cos layer of rows of pictures, and what is made of its product."""
+  y = after(x @ kernel)
+  norm = jnp.sqrt(jnp.sum(x**2, axis=1, keepdims=True) + 1e-6)
+  return aligned(y * (jnp.abs(y) / jnp.broadcast_to(norm, y.shape)), b)
+
+
+NOT_LAYERS = {
+  'second kernel': lambda w, x: scaled(x, w, after=lambda y: y @ (10 * w)),
+  'gain': lambda w, x: scaled(x, w, after=lambda y: y * jnp.diag(10 * w)[None]),
+  'factor': lambda w, x: scaled(x, w, after=lambda y: 10 * y),
+  'bias': lambda w, x: scaled(x, w, after=lambda y: y + jnp.diag(w)[None]),
+  'products behind a reshape': lambda w, x: aligned(
+    jnp.maximum(x.reshape(-1, 4) @ (100 * w), x.reshape(-1, 4) @ (-100 * w)),
+    1.0,
+  ),
+  'factors alone': lambda w, x: aligned(jnp.maximum(5 * x, -5 * x), 1.0),
+  'claims that differ': lambda w, x: aligned(scaled(x, w), 1.0),
+}
+
+
+@pytest.mark.parametrize('name', NOT_LAYERS)
+def test_claim_of_what_is_no_layer_gives_no_smaller_bound(name):
+  """A bound there may be, by the operations; not that of a layer."""
+  x = jnp.array([[3.0, 0.1, 0.2, 0.3]])
+  true = jnp.linalg.norm(
+    jax.jacobian(NOT_LAYERS[name], 1)(jnp.eye(4), x)[0, :, 0], 2
+  )
+  assert bound_of(NOT_LAYERS[name], jnp.eye(4), x) >= true
+
+
+def test_the_same_layer_without_them_has_a_bound():
+  found = bound_of(lambda w, x: scaled(x, w), jnp.eye(4), jnp.ones((1, 4)))
+  assert found < 3.01
+
+
+@pytest.mark.parametrize('b', [0.0, -1.0, float('nan'), float('inf')])
+def test_another_exponent_is_refused(b):
+  with pytest.raises(ValueError, match='b must be a finite number >= 1'):
+    aligned(jnp.ones(2), b)
+
+
+def test_a_number_may_be_claimed():
+  apply_fn = lambda params, x: x + aligned(2.0, 2.0)  # type: ignore
+  assert bound_of(apply_fn, None, jnp.ones((1, 4))) == pytest.approx(1)
