@@ -32,7 +32,7 @@ from bort_jax.train.step import StepOptions, init_state, train_step
 WIDTHS = (8, 16, 32, 64, 128)
 PERIODS = (None, 2, 4, 8)
 SETTINGS: dict[str, tuple[Any, float, float, dict[str, Any]]] = {
-  'bort_sgd, γ = 1': (bort_sgd, 0.01, 1.0, {'momentum': 0.9}),
+  'bort_sgd, γ = 10': (bort_sgd, 1e-3, 10.0, {'momentum': 0.9}),
   'bort_adamw, γ = 10': (bort_adamw, 1e-3, 10.0, {}),
   'bort_adamw, γ = 100': (bort_adamw, 1e-3, 100.0, {}),
 }
