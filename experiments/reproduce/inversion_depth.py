@@ -192,7 +192,7 @@ def draw(rows, model: str) -> Figure:
       panel.errorbar(
         range(len(layers)),
         values.mean(1),
-        values.std(1),
+        values.std(1, ddof=1) if values.shape[1] > 1 else None,
         fmt=':' if name.startswith('untrained') else '-',
         color=f'C{i}',
         capsize=2,

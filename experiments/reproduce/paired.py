@@ -41,11 +41,12 @@ def difference(
     looks: number of differences looked at; Bonferroni's correction is for them.
 
   Returns:
-    The difference; its half width is infinite for fewer than two pairs.
+    The difference; its half width is infinite for fewer than three pairs, and
+    for pairs that all differ by the same: they tell nothing of the spread.
   """
   apart = np.subtract(one, other)
   count = len(apart)
-  if count < 2:
+  if count < 3 or np.ptp(apart) == 0:
     return Difference(float(apart.mean()), float('inf'))
   quantile = stats.t.ppf(1 - (1 - confidence) / 2 / looks, count - 1)
   half = quantile * apart.std(ddof=1) / np.sqrt(count)

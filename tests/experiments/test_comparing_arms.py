@@ -175,6 +175,8 @@ def test_more_looks_make_intervals_wider():
 
 def test_one_seed_has_no_interval():
   assert difference([2.0], [1.0]).half == float('inf')
+  assert difference([2.0, 3.0], [1.0, 1.0]).half == float('inf')
+  assert difference([2.0, 3.0, 4.0], [1.0, 2.0, 3.0]).half == float('inf')
 
 
 def test_law_of_drift():
