@@ -12,9 +12,9 @@ def aligned(y: jax.Array, b: float) -> jax.Array:
   r"""Says that an array is the output of a B-cos layer; it changes nothing.
 
   :func:`bort_jax.inversion.certificate` takes it at its word, where from the
-  operations alone it would find no bound. Where a layer multiplies wider than it
-  computes, as in bfloat16, the claim does not reach the product, and there is
-  none.
+  operations alone it would find no bound. Where a layer multiplies in a wider
+  dtype than it computes in, as with bfloat16, the claim does not reach the
+  product, and there is none.
 
   Args:
     y: what a convolution or a dense layer without bias made of its input,
