@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from paired import Difference, difference
 from runs_report import (
   arm_in,
+  by_task,
   made_line,
   spread,
-  task_in,
   task_line,
   tested,
   worst_error,
+  write_page,
   write_runs_csv,
 )
 
@@ -56,10 +57,8 @@ def write_tables(
   if not judged:
     return
   write_runs_csv(folder / 'runs.csv', rows)
-  tasks = dict.fromkeys(task_in(row['facts']) for row in judged)
   sections = [_FOREWORD]
-  for i, task in enumerate(tasks, 1):
-    of_task = [row for row in judged if task_in(row['facts']) == task]
+  for i, (task, of_task) in enumerate(by_task(judged).items(), 1):
     lines = lines_of(of_task, names)
     name = f'figure_{i}.png'
     figure_of(lines).savefig(folder / name, dpi=80)
@@ -69,9 +68,7 @@ def write_tables(
       made_line(of_task),
       f'![The differences]({name})',
     ]
-  text = '\n\n'.join(sections) + '\n'
-  (folder / 'table.md').write_text(text)
-  print(text)
+  write_page(folder, sections)
 
 
 _FOREWORD = (

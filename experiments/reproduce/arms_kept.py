@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flax import nnx
@@ -58,6 +59,17 @@ def arm(name: str, config: TrainConfig, seed: int, runs: pathlib.Path) -> Arm:
   (fit,) = comparison.fits.values()
   module = fit.network.merge(fit.params, fit.stats)
   return Arm(module, comparison.rows[0].test_accuracy)
+
+
+def accuracies(
+  rows: Sequence[Mapping[str, Any]], by: str
+) -> dict[str, dict[int, float]]:
+  """Of every network that was trained, by its name in a column and by seed."""
+  found: dict[str, dict[int, float]] = {}
+  for row in rows:
+    if row['accuracy'] is not None:
+      found.setdefault(row[by], {})[row['seed']] = row['accuracy']
+  return found
 
 
 def refuse_another(found: TrainConfig, config: TrainConfig) -> None:

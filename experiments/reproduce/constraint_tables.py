@@ -1,6 +1,5 @@
 """Tables and figures of the constraint experiment, from its kept runs."""
 
-import csv
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +7,14 @@ from typing import Any
 import numpy as np
 from constraint_laws import decayed, drifted, noise, step_norm
 from matplotlib.figure import Figure
-from runs_report import Row, made_line, task_in, task_line
+from runs_report import (
+  Row,
+  by_task,
+  made_line,
+  task_line,
+  write_csv,
+  write_page,
+)
 
 from bort_jax.plots.colors import OKABE_ITO
 
@@ -40,8 +46,7 @@ def write_tables(folder: pathlib.Path, rows: Sequence[Row]) -> None:
   if not rows:
     return
   sections, flat = [_FOREWORD], []
-  for i, task in enumerate(dict.fromkeys(task_in(r['facts']) for r in rows), 1):
-    of_task = [row for row in rows if task_in(row['facts']) == task]
+  for i, (task, of_task) in enumerate(by_task(rows).items(), 1):
     lines = [line for case in cases_of(of_task) for line in lines_of(case)]
     flat += [{'task': task_line(task), **line} for line in lines]
     name = f'figure_{i}.png'
@@ -52,13 +57,8 @@ def write_tables(folder: pathlib.Path, rows: Sequence[Row]) -> None:
       seeds_line(of_task),
       f'![Singular values over training]({name})',
     ]
-  with (folder / 'layers.csv').open('w', newline='') as file:
-    writer = csv.DictWriter(file, list(flat[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(flat)
-  text = '\n\n'.join(sections) + '\n'
-  (folder / 'table.md').write_text(text)
-  print(text)
+  write_csv(folder / 'layers.csv', flat)
+  write_page(folder, sections)
 
 
 def seeds_line(rows: Sequence[Row]) -> str:

@@ -13,7 +13,6 @@ From the project's root:
       --train-split 'train[:10000]' --model patch_net --data-dir DIR
 """
 
-import csv
 import json
 import os
 import pathlib
@@ -22,8 +21,9 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from arms_kept import ARMS, arm
+from arms_kept import ARMS, accuracies, arm
 from matplotlib.figure import Figure
+from runs_report import write_csv
 
 from bort_jax import inversion, metrics, nn
 from bort_jax.train import TrainConfig
@@ -106,14 +106,11 @@ def write(
   folder = pathlib.Path(__file__).parent / 'inversion_depth'
   folder = folder / f'{config.data}_{config.model}'
   folder.mkdir(parents=True, exist_ok=True)
-  with (folder / 'rows.csv').open('w', newline='') as file:
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
+  write_csv(folder / 'rows.csv', rows)
   text = [table(rows, config.model, measure) for measure in MEASURES]
   reached = ', '.join(
     f'{name} {spread(list(by_seed.values()), 4)}'
-    for name, by_seed in accuracies(rows).items()
+    for name, by_seed in accuracies(rows, 'arm').items()
   )
   note = (
     f'{config.data} ({config.train_split or "train"}), {config.model},'
@@ -128,15 +125,6 @@ def write(
   (folder / 'results.json').write_text(json.dumps(about, indent=1) + '\n')
   draw(rows, config.model).savefig(folder / 'curves.png', dpi=80)
   print('\n'.join([*text, note]))
-
-
-def accuracies(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
-  """Of every arm that was trained, by seed."""
-  found: dict[str, dict[int, float]] = {}
-  for row in rows:
-    if row['accuracy'] is not None:
-      found.setdefault(row['arm'], {})[row['seed']] = row['accuracy']
-  return found
 
 
 def spread(values: list[float], digits: int = 3) -> str:

@@ -12,12 +12,13 @@ from paired import difference
 from runs_report import (
   Row,
   arm_in,
+  by_task,
   made_line,
   spread,
-  task_in,
   task_line,
   tested,
   worst_error,
+  write_page,
   write_runs_csv,
 )
 
@@ -57,9 +58,8 @@ def write_tables(folder: pathlib.Path, rows: Sequence[Row]) -> None:
     return
   write_runs_csv(folder / 'runs.csv', rows)
   sections = [_FOREWORD]
-  for i, task in enumerate(dict.fromkeys(task_in(r['facts']) for r in judged)):
-    of_task = [row for row in judged if task_in(row['facts']) == task]
-    name = f'figure_{i + 1}.png'
+  for i, (task, of_task) in enumerate(by_task(judged).items(), 1):
+    name = f'figure_{i}.png'
     arms = by_arm(of_task)
     figure_of(arms).savefig(folder / name, dpi=80)
     sections += [
@@ -68,9 +68,7 @@ def write_tables(folder: pathlib.Path, rows: Sequence[Row]) -> None:
       made_line(of_task),
       f'![Accuracies]({name})',
     ]
-  text = '\n\n'.join(sections) + '\n'
-  (folder / 'table.md').write_text(text)
-  print(text)
+  write_page(folder, sections)
 
 
 def by_arm(rows: Sequence[Row]) -> dict[Arm, dict[int, Row]]:

@@ -56,6 +56,14 @@ def tested(rows: Sequence[Row]) -> list[Row]:
   return [row for row in rows if row['facts']['test_split'] is None]
 
 
+def by_task(rows: Sequence[Row]) -> dict[Task, list[Row]]:
+  """The runs of each task, in the order of their coming."""
+  tasks: dict[Task, list[Row]] = {}
+  for row in rows:
+    tasks.setdefault(task_in(row['facts']), []).append(row)
+  return tasks
+
+
 def spread(values: Sequence[float], digits: int) -> str:
   """Mean ± standard deviation."""
   mean = f'{np.mean(values):.{digits}f}'
@@ -80,11 +88,23 @@ def write_runs_csv(path: pathlib.Path, rows: Sequence[Row]) -> None:
     {**row['facts'], **_single(row['found']), 'commit': row['made']['commit']}
     for row in rows
   ]
-  names = list(dict.fromkeys(name for row in flat for name in row))
+  write_csv(path, flat)
+
+
+def write_csv(path: pathlib.Path, rows: Sequence[Row]) -> None:
+  """All rows, with a column for every name that any of them has."""
+  names = list(dict.fromkeys(name for row in rows for name in row))
   with path.open('w', newline='') as file:
     writer = csv.DictWriter(file, names, lineterminator='\n')
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows(rows)
+
+
+def write_page(folder: pathlib.Path, sections: Sequence[str]) -> None:
+  """Writes and prints table.md."""
+  text = '\n\n'.join(sections) + '\n'
+  (folder / 'table.md').write_text(text)
+  print(text)
 
 
 def _single(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ measured again. From the project's root:
       --train-split 'train[:10000]' --data-dir DIR
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -23,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from arms_kept import refuse_another
+from arms_kept import accuracies, refuse_another
+from runs_report import spread, write_csv
 
 from bort_jax import configs, metrics
 from bort_jax.metrics.correlation import spearman
@@ -198,11 +198,7 @@ def write(
 ) -> None:
   """Writes rows.csv and table.md."""
   folder.mkdir(parents=True, exist_ok=True)
-  names = list(dict.fromkeys(name for row in rows for name in row))
-  with (folder / 'rows.csv').open('w', newline='') as file:
-    writer = csv.DictWriter(file, names, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
+  write_csv(folder / 'rows.csv', rows)
   lines = [
     f'| network | method | {" | ".join(GAINS.values())} |',
     '| --- | --- |' + ' ---: |' * len(GAINS),
@@ -212,11 +208,11 @@ def write(
     if row['method'] != metrics.CONTROL:
       groups.setdefault((row['network'], row['method']), []).append(row)
   for (network, method), group in groups.items():
-    cells = [spread([row[name] for row in group]) for name in GAINS]
+    cells = [spread([row[name] for row in group], 3) for name in GAINS]
     lines.append(f'| {network} | {method} | {" | ".join(cells)} |')
   reached = ', '.join(
-    f'{name} {spread(list(by_seed.values()))}'
-    for name, by_seed in accuracies(rows).items()
+    f'{name} {spread(list(by_seed.values()), 3)}'
+    for name, by_seed in accuracies(rows, 'network').items()
   )
   lines += [
     '',
@@ -233,22 +229,6 @@ def write(
   ]
   (folder / 'table.md').write_text('\n'.join(lines) + '\n')
   print('\n'.join(lines))
-
-
-def accuracies(rows) -> dict[str, dict[int, float]]:
-  """Of every network, by seed."""
-  found: dict[str, dict[int, float]] = {}
-  for row in rows:
-    found.setdefault(row['network'], {})[row['seed']] = row['accuracy']
-  return found
-
-
-def spread(values: list[float]) -> str:
-  """Mean ± standard deviation."""
-  mean = f'{np.mean(values):.3f}'
-  if len(values) == 1:
-    return mean
-  return f'{mean} ± {np.std(values, ddof=1):.3f}'
 
 
 if __name__ == '__main__':

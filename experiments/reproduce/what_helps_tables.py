@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from paired import difference
 from runs_report import (
   Row,
+  by_task,
   made_line,
   spread,
-  task_in,
   task_line,
   tested,
   worst_error,
+  write_page,
   write_runs_csv,
 )
 
@@ -54,14 +55,13 @@ def write_tables(
     return
   write_runs_csv(folder / 'runs.csv', rows)
   sections = [_FOREWORD]
-  for i, task in enumerate(dict.fromkeys(task_in(r['facts']) for r in judged)):
-    of_task = [row for row in judged if task_in(row['facts']) == task]
+  for i, (task, of_task) in enumerate(by_task(judged).items(), 1):
     arms = by_arm(of_task)
     sections += [f'## {task_line(task)}', made_line(of_task)]
     for question, asked in questions.items():
       there = [arm for arm in asked if arm in arms]
       if there:
-        name = f'{question}_{i + 1}.png'
+        name = f'{question}_{i}.png'
         figure_of(there, arms).savefig(folder / name, dpi=80)
         sections += [
           f'### {question}',
@@ -71,9 +71,7 @@ def write_tables(
   told = [f'{name} {a}' for name, a in fitted.items() if a is not None]
   if told:
     sections.append(f'Amplitude fitted on held-out pictures: {", ".join(told)}')
-  text = '\n\n'.join(sections) + '\n'
-  (folder / 'table.md').write_text(text)
-  print(text)
+  write_page(folder, sections)
 
 
 def table_of(
