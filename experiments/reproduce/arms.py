@@ -44,6 +44,7 @@ class Arm:
   logit_scale: bool = True
   batch_norm: bool = False
   head: bool = True  # whether it is constrained too
+  every: int | None = None  # steps in which each matrix has one turn
   schedule: Literal['cosine', 'half constant'] = 'cosine'
 
 
@@ -68,7 +69,12 @@ def optimizer_of(
     options['momentum'] = _MOMENTUM
   soft = arm.constraint == 'soft'
   if soft:
-    options |= {'amplitude': arm.amplitude, 'mode': arm.mode, 'axes': axes}
+    options |= {
+      'amplitude': arm.amplitude,
+      'mode': arm.mode,
+      'axes': axes,
+      'every': arm.every,
+    }
   gamma = arm.gamma if soft else 0.0
   links = [_MAKERS[arm.optimizer](rate, gamma, **options)]
   if arm.penalty != 'none':

@@ -64,7 +64,9 @@ def write_tables(folder: pathlib.Path, rows: Sequence[Row]) -> None:
 def seeds_line(rows: Sequence[Row]) -> str:
   """Seeds, and by what they were made."""
   seeds = sorted({row['facts']['seed'] for row in rows})
-  return f'Seeds {", ".join(map(str, seeds))}. {made_line(rows)}'
+  diverged = sum(not row['found']['kernels'] for row in rows)
+  lost = f' {diverged} trainings diverged and are left out.' if diverged else ''
+  return f'Seeds {", ".join(map(str, seeds))}.{lost} {made_line(rows)}'
 
 
 def cases_of(rows: Sequence[Row]) -> list[list[Row]]:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from arms import Arm
 from matplotlib.figure import Figure
-from paired import difference
+from paired import difference, equivalent
 from runs_report import (
   Row,
   arm_in,
   by_task,
   made_line,
+  rate_in,
   spread,
   task_line,
   tested,
@@ -25,6 +26,7 @@ from runs_report import (
 from bort_jax.plots.colors import OKABE_ITO
 
 _NAMES = {'none': 'free', 'soft': 'Bort', 'hard': 'hard'}
+MARGIN = 0.5  # points of accuracy that are taken for none
 _HEADER = (
   'optimizer',
   'BatchNorm',
@@ -43,15 +45,21 @@ _FOREWORD = (
   'Mean ± standard deviation over the seeds; differences are means over the'
   ' seeds, paired, with their 95 % interval (Student, each by itself). In'
   ' **bold**: zero is outside after the correction for all differences of the'
-  ' table (Bonferroni). Every arm had three trainings to find its learning'
-  ' rate. The orthogonality error is the largest entry of W Wᵀ − I over all'
+  ' table (Bonferroni). With ≈: as accurate, the 90 % interval lies within'
+  f' ±{MARGIN} points (two one-sided tests). Every arm had three trainings to'
+  ' find its learning rate, which has a * where it is at an end of what was'
+  ' tried. The orthogonality error is the largest entry of W Wᵀ − I over all'
   ' kernels. The last two columns are relative errors of pictures run to the'
   ' last features and back, mean over pictures and seeds: 0 is perfect, 1 what'
   ' a black picture gets.'
 )
 
 
-def write_tables(folder: pathlib.Path, rows: Sequence[Row]) -> None:
+def write_tables(
+  folder: pathlib.Path,
+  rows: Sequence[Row],
+  rates: Mapping[str, Sequence[float]],
+) -> None:
   """Writes runs.csv, table.md and a figure for each task."""
   judged = tested(rows)
   if not judged:
@@ -64,7 +72,7 @@ def write_tables(folder: pathlib.Path, rows: Sequence[Row]) -> None:
     figure_of(arms).savefig(folder / name, dpi=80)
     sections += [
       f'## {task_line(task)}',
-      table_of(arms),
+      table_of(arms, rates),
       made_line(of_task),
       f'![Accuracies]({name})',
     ]
@@ -91,7 +99,9 @@ def accuracies(
   return first, second
 
 
-def table_of(arms: Mapping[Arm, Mapping[int, Row]]) -> str:
+def table_of(
+  arms: Mapping[Arm, Mapping[int, Row]], rates: Mapping[str, Sequence[float]]
+) -> str:
   """Markdown."""
   lines = [
     f'| {" | ".join(_HEADER)} |',
@@ -108,7 +118,7 @@ def table_of(arms: Mapping[Arm, Mapping[int, Row]]) -> str:
       'yes' if arm.batch_norm else 'no',
       _NAMES[arm.constraint],
       'yes' if arm.logit_scale else 'no',
-      f'{rows[0]["facts"]["learning_rate"]:g}',
+      rate_in(rates[arm.optimizer], rows[0]['facts']['learning_rate']),
       str(len(rows)),
       spread([100 * row['found']['accuracy'] for row in rows], 2),
       *(_cell(arms, arm, base, looks) for base in pairs[arm]),
@@ -141,7 +151,8 @@ def _cell(arms, arm: Arm, base: Arm, looks: int) -> str:
   pair = accuracies(arms[arm], arms[base])
   if not pair[0]:
     return ''
-  return difference(*pair).text(difference(*pair, looks=looks))
+  text = difference(*pair).text(difference(*pair, looks=looks))
+  return f'{text} ≈' if equivalent(*pair, MARGIN) else text
 
 
 def _mean(rows: Sequence[Row], name: str) -> str:

@@ -18,12 +18,12 @@ class Difference(NamedTuple):
     """Whether the interval does."""
     return abs(self.mean) > self.half
 
-  def text(self, strict: 'Difference') -> str:
+  def text(self, strict: 'Difference | None' = None, digits: int = 2) -> str:
     """For a table; bold if the interval of the strict one excludes zero."""
     if not np.isfinite(self.half):
-      return f'{self.mean:+.2f}'
-    text = f'{self.mean:+.2f} ± {self.half:.2f}'
-    return f'**{text}**' if strict.excludes_zero else text
+      return f'{self.mean:+.{digits}f}'
+    text = f'{self.mean:+.{digits}f} ± {self.half:.{digits}f}'
+    return f'**{text}**' if strict and strict.excludes_zero else text
 
 
 def difference(
@@ -51,3 +51,31 @@ def difference(
   quantile = stats.t.ppf(1 - (1 - confidence) / 2 / looks, count - 1)
   half = quantile * apart.std(ddof=1) / np.sqrt(count)
   return Difference(float(apart.mean()), float(half))
+
+
+def equivalent(
+  one: Sequence[float], other: Sequence[float], margin: float
+) -> bool:
+  """Whether the mean difference is surely less than the margin, either way.
+
+  Two one-sided tests at 5 %: the 90 % interval lies within the margin.
+  """
+  apart = difference(one, other, confidence=0.9)
+  return abs(apart.mean) + apart.half < margin
+
+
+def p_value(one: Sequence[float], other: Sequence[float]) -> float:
+  """Of Student's paired test; NaN where :func:`difference` has no interval."""
+  if not np.isfinite(difference(one, other).half):
+    return float('nan')
+  return float(stats.ttest_rel(one, other).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+  """P values that hold for all of them together (Holm, 1979)."""
+  order = np.argsort(p_values)
+  steps = np.arange(len(order), 0, -1)
+  raised = np.maximum.accumulate(np.asarray(p_values)[order] * steps)
+  held = np.empty(len(order))
+  held[order] = np.minimum(raised, 1.0)
+  return held.tolist()

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from accuracy import names
-from accuracy_tables import PLAIN, differences_of, lines_of
+from accuracy_tables import BORT, PLAIN, differences_of, lines_of
 from runs_report import task_in, task_line, tested
 
 PUBLISHED = (
@@ -21,7 +21,6 @@ PUBLISHED = (
   ('DeiT-S', 'adamw', 79.79, 80.41),
   ('Swin-S', 'adamw', 82.63, 82.71),
 )
-_BORT = 'Bort'
 
 
 def section(folder: pathlib.Path) -> str:
@@ -48,7 +47,7 @@ def _measured(rows: Sequence) -> list[str]:
     arms = lines_of(of_task, names())
     seeds = {line.optimizer: len(line.accuracies) for line in arms}
     for (optimizer, way), apart in differences_of(arms, PLAIN).items():
-      if way == _BORT:
+      if way == BORT:
         lines.append(
           f'| here: {task_line(task)} | {optimizer} | {apart.text(apart)} |'
           f' {seeds[optimizer]} pairs, 95 % |'

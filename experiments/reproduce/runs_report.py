@@ -72,6 +72,11 @@ def spread(values: Sequence[float], digits: int) -> str:
   return f'{mean} ± {np.std(values, ddof=1):.{digits}f}'
 
 
+def rate_in(grid: Sequence[float], rate: float) -> str:
+  """A tuned number; with a star at an end of what was tried."""
+  return f'{rate:g}{"*" if rate in (min(grid), max(grid)) else ""}'
+
+
 def worst_error(rows: Sequence[Row]) -> str:
   """The largest orthogonality error of all kernels, mean over the runs."""
   errors = [

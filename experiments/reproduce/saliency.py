@@ -3,7 +3,9 @@ r"""Do explanations of Bort networks point better? Every method, with controls.
 Trains a plain and a Bort network, and a B-cos network beside them, and judges
 every attribution method on each: deletion and insertion, by probability and by
 logit, less what random maps get on the same pictures; and how like the map is
-to that of the network with all parameters drawn anew. Writes CSV and table into
+to that of the network with all parameters drawn anew, beside how like it is to
+that network's map of another picture. A second table has what Bort changes,
+seed by seed. Writes CSV and table into
 ``saliency/DATA_MODEL/``. What is measured is kept in ``--runs`` and not
 measured again. From the project's root:
 
@@ -16,13 +18,14 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 from arms_kept import accuracies, refuse_another
+from paired import difference
 from runs_report import spread, write_csv
 
 from bort_jax import configs, metrics
@@ -139,6 +142,7 @@ def judged(
     if isinstance(maps, str):
       continue
     others = method.explain(subject, forgotten, x, target)
+    elsewhere = jnp.roll(others, 1, axis=0)
     found = areas(maps)
     row: dict[str, Any] = {'method': method.label}
     for name, value in found.items():
@@ -147,6 +151,7 @@ def judged(
       row[name] = float(np.nanmean(value))
       row[f'{name} gain'] = float(np.nanmean(gain))
     row['like after randomizing'] = likeness(maps, others)
+    row['like by chance'] = likeness(maps, elsewhere)
     rows.append(row)
   return rows
 
@@ -190,7 +195,11 @@ GAINS = {
   'deletion logit gain': 'deletion, logit',
   'insertion logit gain': 'insertion, logit',
   'like after randomizing': 'likeness after randomizing',
+  'like by chance': 'to another picture',
 }
+
+
+Groups: TypeAlias = dict[tuple[str, str], list[dict[str, Any]]]
 
 
 def write(
@@ -203,13 +212,14 @@ def write(
     f'| network | method | {" | ".join(GAINS.values())} |',
     '| --- | --- |' + ' ---: |' * len(GAINS),
   ]
-  groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+  groups: Groups = {}
   for row in rows:
     if row['method'] != metrics.CONTROL:
       groups.setdefault((row['network'], row['method']), []).append(row)
   for (network, method), group in groups.items():
     cells = [spread([row[name] for row in group], 3) for name in GAINS]
     lines.append(f'| {network} | {method} | {" | ".join(cells)} |')
+  lines += ['', *changes_by_bort(groups, config.optimizer)]
   reached = ', '.join(
     f'{name} {spread(list(by_seed.values()), 3)}'
     for name, by_seed in accuracies(rows, 'network').items()
@@ -221,7 +231,9 @@ def write(
     ' chance, in both. Probability of the predicted class, and its logit in'
     ' units of its mean fall from whole pictures to black ones. Likeness: rank'
     ' correlation of absolute maps with those of a network whose parameters'
-    ' were all drawn anew; near 0 is right. Mean ± standard deviation over'
+    ' were all drawn anew, and with the maps that those have of another'
+    ' picture: more than that is likeness that the weights did not make. Mean ±'
+    ' standard deviation over'
     f' {seeds} seeds of the means over {pictures} test pictures. {config.data}'
     f' ({config.train_split or "train"}), {config.num_epochs} epochs. Test'
     f' accuracy: {reached}. jax {jax.__version__} on'
@@ -229,6 +241,29 @@ def write(
   ]
   (folder / 'table.md').write_text('\n'.join(lines) + '\n')
   print('\n'.join(lines))
+
+
+def changes_by_bort(groups: Groups, plain: str) -> list[str]:
+  """Bort less the plain optimizer, paired by seed, with 95 % intervals."""
+  gains = [name for name in GAINS if name.endswith('gain')]
+  pairs = {
+    method: (group, groups[plain, method])
+    for (network, method), group in groups.items()
+    if network == 'bort' and (plain, method) in groups
+  }
+  looks = len(pairs) * len(gains)
+  lines = [
+    f'| Bort − {plain} | {" | ".join(GAINS[name] for name in gains)} |',
+    '| --- |' + ' ---: |' * len(gains),
+  ]
+  for method, pair in pairs.items():
+    columns = [[[row[name] for row in rows] for rows in pair] for name in gains]
+    cells = [
+      difference(one, other).text(difference(one, other, looks=looks), 3)
+      for one, other in columns
+    ]
+    lines.append(f'| {method} | {" | ".join(cells)} |')
+  return [*lines, '', f'{looks} differences looked at, bold after Bonferroni.']
 
 
 if __name__ == '__main__':

@@ -5,9 +5,11 @@ thing changed at a time:
 
 * strength: γ from weak to strong;
 * amplitude: a from 0.5 to 4, and ``ada``; fitted is the one that is best on a
-  held-out part of the training set, one seed that is not used again;
+  held-out part of the training set, one seed that is not used again; beside
+  each stands the free network whose kernels start there;
 * normalization: with and without BatchNorm, and head: whether the classifier is
-  constrained too, both with the soft and with the hard form.
+  constrained too, with the soft and with the hard form and without either;
+* turns: ``every`` matrix corrected at each step, or in turns of 2 to 8 steps.
 
 Nothing is tuned: learning rates are those in the middle of the grid of
 accuracy.py, there is no weight decay, and where γ is not what changes it is 1
@@ -45,7 +47,7 @@ _TASK = Task(batch_size=64)
 
 def main(
   task: tyro.conf.OmitArgPrefixes[Task] = _TASK,
-  questions: tuple[str, ...] = ('strength', 'amplitude', 'shape'),
+  questions: tuple[str, ...] = ('strength', 'amplitude', 'shape', 'turns'),
   seeds: int = 5,
   tune_split: str = 'train[:10%]',
   tune_test: str = 'train[90%:]',
@@ -57,7 +59,8 @@ def main(
 
   Args:
     task: what is learned.
-    questions: which: strength, amplitude, shape (normalization and head).
+    questions: which: strength, amplitude, shape (normalization and head),
+      turns.
     seeds: how many, from 0.
     tune_split: part of the training set on which the amplitude is fitted.
     tune_test: part of it on which that is judged.
@@ -94,6 +97,8 @@ def amplitudes() -> Iterator[Arm]:
   """Kernels start at the root of the amplitude; at one for ``ada``."""
   for optimizer, gamma in _GAMMA.items():
     for amplitude in AMPLITUDES:
+      if amplitude != 'ada':
+        yield Arm(optimizer, amplitude=amplitude)  # pyright: ignore
       arm = soft(optimizer, gamma)
       yield dataclasses.replace(arm, amplitude=amplitude)
 
@@ -105,6 +110,8 @@ def shapes() -> Iterator[Arm]:
   move by Adam, which is another change.
   """
   for optimizer in ('sgd', 'adamw'):
+    for batch_norm in (False, True):
+      yield Arm(optimizer, batch_norm=batch_norm)  # pyright: ignore
     hard = Arm(optimizer, constraint='hard')
     for arm in (soft(optimizer, _GAMMA[optimizer]), hard):
       for batch_norm in (False, True):
@@ -112,7 +119,20 @@ def shapes() -> Iterator[Arm]:
           yield dataclasses.replace(arm, batch_norm=batch_norm, head=head)
 
 
-_QUESTIONS = {'strength': strengths, 'amplitude': amplitudes, 'shape': shapes}
+def turns() -> Iterator[Arm]:
+  """From all matrices at every step to each at one of eight."""
+  for optimizer, gamma in _GAMMA.items():
+    yield Arm(optimizer)  # pyright: ignore
+    for every in (None, 2, 4, 8):
+      yield dataclasses.replace(soft(optimizer, gamma), every=every)
+
+
+_QUESTIONS = {
+  'strength': strengths,
+  'amplitude': amplitudes,
+  'shape': shapes,
+  'turns': turns,
+}
 
 
 def soft(optimizer: str, gamma: float) -> Arm:
@@ -126,7 +146,7 @@ def fitted_amplitude(
   """The best on held-out pictures; None if time is up."""
   found = {}
   for arm in amplitudes():
-    if arm.optimizer == optimizer:
+    if arm.optimizer == optimizer and arm.constraint == 'soft':
       numbers = Numbers(RATES[optimizer], 0.0, _TUNING_SEED)
       result = bench.train(task, arm, numbers)
       if result is None:

@@ -28,6 +28,7 @@ _HEADER = (
   'a',
   'BatchNorm',
   'head',
+  'every',
   'seeds',
   'test accuracy (%)',
   '− free',
@@ -35,10 +36,11 @@ _HEADER = (
 )
 _FOREWORD = (
   'Mean ± standard deviation over the seeds. The difference is to the same'
-  ' optimizer without the constraint (without BatchNorm and with a = 1), paired'
-  ' by seed, with its 95 % interval (Student, each by itself); in **bold** zero'
-  ' is outside after the correction for all differences of the table'
-  ' (Bonferroni). The orthogonality error is the largest entry of W Wᵀ/a − I'
+  ' optimizer without the constraint, of the same start and normalization (of'
+  ' ``ada``, the start at a = 1), paired by seed, with its 95 % interval'
+  ' (Student, each by itself); in **bold** zero is outside after the correction'
+  ' for all differences of the table (Bonferroni). The orthogonality error is'
+  ' the largest entry of W Wᵀ/a − I'
   ' over all kernels, a free head included; of ``ada`` it is taken at a = 1.'
 )
 
@@ -91,7 +93,8 @@ def table_of(
       name_of(arm),
       str(arm.amplitude),
       'yes' if arm.batch_norm else 'no',
-      'constrained' if arm.head else 'free',
+      'constrained' if arm.head and arm.constraint != 'none' else 'free',
+      str(arm.every or 1) if arm.constraint == 'soft' else '',
       str(len(rows)),
       spread([100 * row['found']['accuracy'] for row in rows], 2),
       difference(*pair).text(difference(*pair, looks=looks)) if pair else '',
@@ -103,11 +106,17 @@ def table_of(
 
 
 def _to_free(arm: Arm, arms: Mapping[Arm, Mapping[int, Row]]):
-  free = Arm(arm.optimizer)
+  free = free_of(arm)
   if arm == free or free not in arms:
     return None
   pair = accuracies(arms[arm], arms[free])
   return pair if pair[0] else None
+
+
+def free_of(arm: Arm) -> Arm:
+  """What an arm is compared with: it lacks the constraint alone."""
+  start = 1.0 if arm.amplitude == 'ada' else arm.amplitude
+  return Arm(arm.optimizer, batch_norm=arm.batch_norm, amplitude=start)
 
 
 def name_of(arm: Arm) -> str:
@@ -156,6 +165,8 @@ def _short(arm: Arm) -> str:
     told.append(f'a = {arm.amplitude}')
   if arm.batch_norm:
     told.append('BN')
+  if arm.every:
+    told.append(f'every {arm.every}')
   if not arm.head:
     told.append('free head')
   return ', '.join(told)

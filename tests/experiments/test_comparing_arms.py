@@ -11,12 +11,13 @@ import numpy as np
 import optax
 import pytest
 import what_helps
+import what_helps_tables
 from arms import Arm, optimizer_of, shape_of, without_head
 from constraint_laws import decayed, drifted, step_norm
 from fitting import Numbers, Task, facts_of, with_batch_norm
 from flax import nnx
 from kept_runs import KeptRuns
-from paired import difference
+from paired import difference, equivalent, holm, p_value
 from penalties import add_penalty, soft_orthogonality, srip
 from runs_report import arm_in, task_in
 
@@ -104,7 +105,8 @@ def test_numbers_may_be_traced(optimizer):
 
 
 @pytest.mark.parametrize(
-  'arms', [accuracy.names, what_helps.amplitudes, what_helps.shapes]
+  'arms',
+  [accuracy.names, what_helps.amplitudes, what_helps.shapes, what_helps.turns],
 )
 def test_every_arm_makes_a_step(arms):
   params = params_of()
@@ -179,6 +181,37 @@ def test_one_seed_has_no_interval():
   assert difference([2.0, 3.0, 4.0], [1.0, 2.0, 3.0]).half == float('inf')
 
 
+def test_equivalence_needs_the_interval_within_the_margin():
+  one, other = [90.1, 90.0, 89.9, 90.2], [90.0, 90.1, 89.9, 90.1]
+  assert equivalent(one, other, 0.5)
+  assert not equivalent(one, other, 0.05)
+  assert not equivalent(one[:1], other[:1], 0.5)  # no interval, no answer
+
+
+def test_holm():
+  # by hand: 0.01 · 3, 0.02 · 2, and the last is not below what is before it
+  assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+  assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_p_value_is_students():
+  # scipy.stats.ttest_rel of these
+  p = p_value([2.0, 3.0, 4.0, 3.0], [1.0, 3.0, 2.0, 2.0])
+  assert p == pytest.approx(0.0917, abs=1e-4)
+  assert np.isnan(p_value([2.0], [1.0]))
+
+
+@pytest.mark.parametrize(
+  'question', [what_helps.shapes, what_helps.amplitudes, what_helps.turns]
+)
+def test_what_helps_has_every_control(question):
+  arms = list(question())
+  for arm in arms:
+    free = what_helps_tables.free_of(arm)
+    assert free in arms
+    assert free.batch_norm == arm.batch_norm
+
+
 def test_law_of_drift():
   # METHOD.md: 64×256 under Adam
   norm = step_norm('adamw', 64, 256)
@@ -231,8 +264,9 @@ def test_each_convolution_gets_a_normalization(model, count):
       18,
     ),
     ([*what_helps.strengths()], 20),
-    ([*what_helps.amplitudes()], 15),
-    ([*what_helps.shapes()], 16),
+    ([*what_helps.amplitudes()], 27),
+    ([*what_helps.shapes()], 20),
+    ([*what_helps.turns()], 15),
   ],
 )
 def test_arms_are_as_many_as_told_and_differ(arms, count):
