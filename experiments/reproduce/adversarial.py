@@ -3,12 +3,8 @@ r"""Explainable adversarial pictures beside gradient attacks, on MNIST.
 Trains SimpleCNN with AdamW and with Bort, and makes each take test pictures for
 another class: by editing the latent code of its last features
 (``attacks.synthesize``), and by gradient attacks. Writes table, numbers and
-figure (of the first seed) into ``adversarial/DATA_MODEL/``. The committed ones
-are of one seed. From the project's root:
-
-    python experiments/reproduce/adversarial.py --data mnist --data-dir DIR
-
-Several seeds, on a part of the training pictures:
+figure (of the first seed) into ``adversarial/DATA_MODEL/``. From the project's
+root, on two cores twenty minutes:
 
     python experiments/reproduce/adversarial.py --data mnist --seeds 3 \
       --train-split 'train[:20000]' --data-dir DIR
