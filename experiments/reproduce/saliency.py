@@ -51,6 +51,7 @@ _BCOS = 'mnist_bcos_resnet8'  # whose recipe the network beside them has
 def main(
   config: tyro.conf.OmitArgPrefixes[TrainConfig],
   seeds: int = 3,
+  bcos_seeds: int = 1,
   pictures: int = 64,
   runs: pathlib.Path = pathlib.Path('runs/saliency'),
 ) -> None:
@@ -58,30 +59,30 @@ def main(
 
   Args:
     config: how the plain and the Bort network are trained.
-    seeds: how many, from 0.
+    seeds: how many of the plain and the Bort network, from 0.
+    bcos_seeds: how many of the B-cos network, which takes five times as long.
     pictures: number of test pictures.
     runs: where the runs are kept.
   """
   rows = []
-  for seed in range(seeds):
-    for kind, settings in cases(config).items():
-      settings = dataclasses.replace(settings, seed=seed)
-      rows += rows_of_run(settings, runs, pictures)
-      print(kind, seed, len(rows), flush=True)
+  for settings, count in ((config, seeds), (beside(config), bcos_seeds)):
+    for seed in range(count):
+      run = dataclasses.replace(settings, seed=seed)
+      rows += rows_of_run(run, runs, pictures)
+      print(run.model, seed, len(rows), flush=True)
   folder = pathlib.Path(__file__).parent / 'saliency'
-  write(folder / f'{config.data}_{config.model}', config, rows, seeds, pictures)
+  write(folder / f'{config.data}_{config.model}', config, rows, pictures)
 
 
-def cases(config: TrainConfig) -> dict[str, TrainConfig]:
-  """What is trained: the networks in question, and a B-cos network."""
-  beside = dataclasses.replace(
+def beside(config: TrainConfig) -> TrainConfig:
+  """How the B-cos network is trained that stands beside the others."""
+  return dataclasses.replace(
     configs.load_config(_BCOS),
     data=config.data,
     data_dir=config.data_dir,
     train_split=config.train_split,
     epochs=config.epochs,
   )
-  return {'plain and Bort': config, 'B-cos': beside}
 
 
 def rows_of_run(
@@ -203,7 +204,7 @@ Groups: TypeAlias = dict[tuple[str, str], list[dict[str, Any]]]
 
 
 def write(
-  folder: pathlib.Path, config: TrainConfig, rows, seeds: int, pictures: int
+  folder: pathlib.Path, config: TrainConfig, rows, pictures: int
 ) -> None:
   """Writes rows.csv and table.md."""
   folder.mkdir(parents=True, exist_ok=True)
@@ -233,8 +234,8 @@ def write(
     ' correlation of absolute maps with those of a network whose parameters'
     ' were all drawn anew, and with the maps that those have of another'
     ' picture: more than that is likeness that the weights did not make. Mean ±'
-    ' standard deviation over'
-    f' {seeds} seeds of the means over {pictures} test pictures. {config.data}'
+    ' standard deviation over the seeds (one where there is no ±) of the means'
+    f' over {pictures} test pictures. {config.data}'
     f' ({config.train_split or "train"}), {config.num_epochs} epochs. Test'
     f' accuracy: {reached}. jax {jax.__version__} on'
     f' {jax.devices()[0].device_kind} ({os.cpu_count()} cores).',
