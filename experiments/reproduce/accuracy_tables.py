@@ -62,7 +62,7 @@ def write_tables(
   sections = [_FOREWORD]
   for i, (task, of_task) in enumerate(by_task(judged).items(), 1):
     lines = lines_of(of_task, names)
-    name = f'figure_{i}.png'
+    name = f'differences_{i}.png'
     figure_of(lines).savefig(folder / name, dpi=80)
     sections += [
       f'## {task_line(task)}',
@@ -219,6 +219,7 @@ def figure_of(lines: Sequence[Line]) -> Figure:
       label=optimizer,
     )
   panel.axhline(0, color='grey', lw=0.8)
+  panel.set_yscale('symlog', linthresh=1)  # a seed that diverged is far away
   panel.set_xticks(range(len(ways)), ways)
   panel.set_ylabel('test accuracy − plain (points)')
   if optimizers:

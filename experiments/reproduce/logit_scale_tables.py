@@ -67,7 +67,7 @@ def write_tables(
   write_runs_csv(folder / 'runs.csv', rows)
   sections = [_FOREWORD]
   for i, (task, of_task) in enumerate(by_task(judged).items(), 1):
-    name = f'figure_{i}.png'
+    name = f'accuracies_{i}.png'
     arms = by_arm(of_task)
     figure_of(arms).savefig(folder / name, dpi=80)
     sections += [

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from arms import Arm
 from logit_scale_tables import accuracies, by_arm
+from matplotlib import ticker
 from matplotlib.figure import Figure
 from paired import difference
 from runs_report import (
@@ -128,7 +129,7 @@ def name_of(arm: Arm) -> str:
 def figure_of(
   asked: Sequence[Arm], arms: Mapping[Arm, Mapping[int, Row]]
 ) -> Figure:
-  """Accuracy against orthogonality error, every seed a faint point."""
+  """Test error, downwards, against orthogonality; seeds are faint points."""
   figure = Figure((8, 4.5), layout='constrained')
   axis = figure.subplots()
   optimizers = list(dict.fromkeys(arm.optimizer for arm in asked))
@@ -141,9 +142,12 @@ def figure_of(
       max(kernel[-1] for kernel in row['found']['kernels'].values())
       for row in rows
     ]
-    values = [100 * row['found']['accuracy'] for row in rows]
+    values = [100 - 100 * row['found']['accuracy'] for row in rows]
     axis.plot(errors, values, '.', color=color, alpha=0.3)
-    place = float(np.exp(np.mean(np.log(errors)))), float(np.mean(values))
+    place = (
+      float(np.exp(np.mean(np.log(errors)))),
+      float(np.exp(np.mean(np.log(values)))),
+    )
     axis.plot(*place, 'o', color=color)
     axis.annotate(
       _short(arm), place, fontsize=7, xytext=(3, 3), textcoords='offset points'
@@ -152,9 +156,14 @@ def figure_of(
     axis.plot([], [], 'o', color=OKABE_ITO[i], label=optimizer)
   axis.set(
     xscale='log',
+    yscale='log',
     xlabel='orthogonality error',
-    ylabel='test accuracy (%)',
+    ylabel='test error (%)',
   )
+  axis.invert_yaxis()
+  axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 4)))
+  axis.yaxis.set_major_formatter(ticker.ScalarFormatter())
+  axis.yaxis.set_minor_formatter(ticker.NullFormatter())
   axis.legend(frameon=False)
   return figure
 
