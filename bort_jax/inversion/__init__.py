@@ -2,6 +2,9 @@
 
 from bort_jax.inversion.backtrack import backtrack as backtrack
 from bort_jax.inversion.certificate import Certificate as Certificate
+from bort_jax.inversion.certificate import (
+  SegmentCertificate as SegmentCertificate,
+)
 from bort_jax.inversion.certificate import certificate as certificate
 from bort_jax.inversion.errors import InversionError as InversionError
 from bort_jax.inversion.invert import Inversion as Inversion

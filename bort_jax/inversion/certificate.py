@@ -9,7 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.invert import check_hashable, refuse_nonfinite
+from bort_jax.inversion.invert import (
+  check_hashable,
+  newton_of,
+  refuse_nonfinite,
+)
 from bort_jax.inversion.linear_map import singular_value_range, tangent_map
 from bort_jax.inversion.lipschitz import upper_bound
 from bort_jax.inversion.program import evaluate, trace
@@ -52,6 +56,9 @@ class SegmentCertificate:
   """(N,) of what x brings about here, the squared error of what comes back over
   its energy: the share that is lost where undoing is a projection, and more
   than 1 where it adds something else."""
+  newton_steps: jax.Array
+  """() steps of Gauss–Newton in undoing what x brings about here; as many as
+  are allowed, where they did not converge."""
 
 
 class Certificate(NamedTuple):
@@ -86,6 +93,8 @@ def certificate(
   *,
   frequencies: int = 32,
   max_steps: int = 100,
+  newton_steps: int | None = None,
+  linear_steps: int = 500,
 ) -> Certificate:
   """Bounds of a network's stretch, what it loses of x, and certified radii.
 
@@ -105,6 +114,10 @@ def certificate(
     frequencies: per dimension, at which large convolutions are measured; more
       are tighter and slower.
     max_steps: most iterations to find out what is lost.
+    newton_steps: see :func:`bort_jax.inversion.invert`, as of
+      ``linear_steps``: fewer make what is lost a rougher figure, and change no
+      bound.
+    linear_steps: see there.
 
   Returns:
     The certificate. A radius is margin / (√2 L): the logits of two classes,
@@ -134,11 +147,14 @@ def certificate(
       f'x must be floats, got {x.dtype}: convert pictures to 0 … 1 first.'
     )
   refuse_nonfinite({'params': params, 'x': x})
-  return _certificate(apply_fn, frequencies, max_steps, params, x)
+  newton = newton_of(max_steps, newton_steps, linear_steps)
+  return _certificate(apply_fn, frequencies, max_steps, newton, params, x)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _certificate(apply_fn, frequencies, max_steps, params, x) -> Certificate:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _certificate(
+  apply_fn, frequencies, max_steps, newton, params, x
+) -> Certificate:
   with jax.default_matmul_precision('highest'):
     like = jax.ShapeDtypeStruct(x.shape, x.dtype)
     program = trace(apply_fn, params, like)
@@ -146,7 +162,7 @@ def _certificate(apply_fn, frequencies, max_steps, params, x) -> Certificate:
     recorded = evaluate(program.eqns, {**constants, program.invar: x})
     tolerance = default_tolerance(x.dtype)
     setting = Setting(
-      program, 'auto', constants, recorded, tolerance, max_steps, {}
+      program, 'auto', constants, recorded, tolerance, max_steps, newton, {}
     )
     pieces = cut(program)
     segments = tuple(
@@ -198,6 +214,7 @@ def _of_segment(
     least,
     null_space_share(piece, undone, None),
     relative_norms(undone.x - entered, entered) ** 2,
+    jnp.asarray(undone.newton_steps, jnp.int32),
   )
 
 

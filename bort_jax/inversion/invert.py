@@ -10,6 +10,7 @@ from jax.core import Tracer
 
 from bort_jax import validation
 from bort_jax.inversion.errors import InversionError
+from bort_jax.inversion.iterations import Newton
 from bort_jax.inversion.operations import aval_of
 from bort_jax.inversion.program import Program, evaluate, trace
 from bort_jax.inversion.report import Segment, relative_norms, segment_of
@@ -45,6 +46,8 @@ def invert(
   rules: Mapping[str, Rule] | None = None,
   tolerance: float | None = None,
   max_steps: int = 100,
+  newton_steps: int | None = None,
+  linear_steps: int = 500,
 ) -> Inversion:
   """Runs a function backwards: finds x with ``apply_fn(params, x) = z``.
 
@@ -80,6 +83,11 @@ def invert(
     tolerance: relative residual at which iterations stop; by default a few
       roundings.
     max_steps: most iterations in a segment.
+    newton_steps: most of them that may be Gauss–Newton's, where a segment is
+      neither affine nor undone by fixed point; by default ``max_steps``. The
+      dearest by far: each solves a linear problem.
+    linear_steps: most iterations of such a linear problem. An inversion
+      takes up to newton_steps × linear_steps passes there and back.
 
   Returns:
     The input and how well each segment was undone.
@@ -105,7 +113,10 @@ def invert(
   _check(method, z, like, x, params)
   if tolerance is None:
     tolerance = default_tolerance(like.dtype)
-  options = _Options(method, tuple((rules or {}).items()), tolerance, max_steps)
+  newton = newton_of(max_steps, newton_steps, linear_steps)
+  options = _Options(
+    method, tuple((rules or {}).items()), tolerance, max_steps, newton
+  )
   result = _invert(apply_fn, options, like, params, z, x)
   _refuse_failures(result, params, z)
   return result
@@ -168,6 +179,7 @@ class _Options(NamedTuple):
   rules: tuple[tuple[str, Rule], ...]
   tolerance: float
   max_steps: int
+  newton: Newton
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -188,6 +200,7 @@ def _invert(apply_fn, options: _Options, like, params, z, x) -> Inversion:
       recorded,
       options.tolerance,
       options.max_steps,
+      options.newton,
       rules,
     )
     undone = run_back(pieces, setting, z)
@@ -213,8 +226,9 @@ def _refuse_failures(result: Inversion, params: Any, z: jax.Array) -> None:
         f'The residual block at {segment.source} (segment {segment.index})'
         f' cannot be undone: its branch stretches by {segment.contraction:.2g}'
         ' or more, and steps backwards converge for less than 1 alone;'
-        f' Gauss–Newton left a residual of {residual:.2g}. Scale the branch'
-        ' down, train with a smaller amplitude, or stop before it with'
+        f' Gauss–Newton left a residual of {residual:.2g} after'
+        f' {int(segment.newton_steps)} steps. Scale the branch down, train with'
+        ' a smaller amplitude, allow more newton_steps, or stop before it with'
         ' inversion.until.'
       )
   if not _nonfinite(result[:2]):
@@ -259,6 +273,18 @@ def _like_output(z, program: Program) -> jax.Array:
       f' {into.shape} apply_fn makes shape {out.shape}.'
     )
   return jnp.asarray(z, out.dtype)
+
+
+def newton_of(
+  max_steps: int, newton_steps: int | None, linear_steps: int
+) -> Newton:
+  """How far Gauss–Newton may go; refuses what are no numbers of steps."""
+  newton = Newton(max_steps, linear_steps)
+  if newton_steps is not None:
+    newton = newton._replace(steps=newton_steps)
+    validation.check_steps('newton_steps', newton_steps)
+  validation.check_steps('linear_steps', linear_steps)
+  return newton
 
 
 def check_hashable(apply_fn) -> None:

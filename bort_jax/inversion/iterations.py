@@ -12,6 +12,13 @@ from bort_jax.inversion.least_squares import lsmr, relative_norm
 _GIVE_UP = 10  # steps after which a branch that does not contract is left
 
 
+class Newton(NamedTuple):
+  """How far Gauss–Newton may go."""
+
+  steps: int
+  linear_steps: int  # of LSMR, within each of them
+
+
 class FixedPoint(NamedTuple):
   """Where x ← x + (y − s(x)) came to."""
 
@@ -73,7 +80,7 @@ def gauss_newton(
   start: jax.Array,
   known: jax.Array | None,
   tolerance: float,
-  max_steps: int,
+  most: Newton,
 ) -> tuple[jax.Array, jax.Array]:
   """Minimizes ‖f(x) − y‖ by Powell's dogleg, its steps by LSMR.
 
@@ -83,7 +90,7 @@ def gauss_newton(
     start: where it starts.
     known: which numbers of y count; None for all.
     tolerance: relative, of the step and of the sum of squares.
-    max_steps: most steps.
+    most: how many steps.
 
   Returns:
     x and the number of steps.
@@ -98,21 +105,20 @@ def gauss_newton(
   solver = optimistix.Dogleg(
     rtol=tolerance,
     atol=tolerance,
-    linear_solver=lsmr(_INNER * tolerance, _INNER_STEPS),
+    linear_solver=lsmr(_INNER * tolerance, most.linear_steps),
   )
   solution = optimistix.least_squares(
     loops.channels_last(miss),
     solver,
     start.astype(wide),
-    max_steps=max_steps,
+    max_steps=most.steps,
     throw=False,
   )
   value = solution.value.astype(start.dtype)
   return value, jnp.asarray(solution.stats['num_steps'], jnp.int32)
 
 
-# Linear problems solved roughly cost more steps than they save.
-_INNER, _INNER_STEPS = 4, 500
+_INNER = 4  # linear problems solved roughly cost more steps than they save
 
 
 def _optimistix():

@@ -43,6 +43,9 @@ class Segment:
   """(N,) ‖s(x) − y‖ / ‖y‖ over the numbers of y that are known."""
   steps: jax.Array
   """() iterations."""
+  newton_steps: jax.Array
+  """() of these, steps of Gauss–Newton; as many as are allowed, where they did
+  not converge."""
   singular_values: jax.Array
   """(2,) least and greatest of the tangent at x, as far as twelve Lanczos steps
   find them; those below 1e-4 of the greatest count as zero and are left out."""
@@ -134,6 +137,7 @@ def segment_of(
     piece.rounding,
     relative_norms(miss, y),
     jnp.asarray(undone.steps, jnp.int32),
+    jnp.asarray(undone.newton_steps, jnp.int32),
     stretches(piece, affine),
     null_space_share(piece, undone, known),
     factor,

@@ -1,7 +1,7 @@
 """Saliency by backtracking single units, as published, and for a class."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,12 @@ class _Search(NamedTuple):
   num_channels: int
   skip_border: bool
   method: Method
+  options: tuple[tuple[str, Any], ...]  # further ones of invert
+
+  def back(self, function: Callable, params: Any, z: jax.Array, x: jax.Array):
+    """What went in, for outputs like those of x."""
+    options = dict(self.options)
+    return invert(function, params, z, x, method=self.method, x=x, **options).x
 
 
 class _Level(NamedTuple):
@@ -45,6 +51,7 @@ def saliency(
   threshold: float = 3.0,
   skip_border: bool = True,
   method: Method = 'published',
+  **options: Any,
 ) -> jax.Array:
   """Where the strongest units of a layer look, as published.
 
@@ -70,6 +77,7 @@ def saliency(
       Maps of one or two rows or columns are border all over: for them, set
       it to false.
     method: how it is run backwards, see :func:`invert`.
+    **options: ``tolerance`` and numbers of steps, see :func:`invert`.
 
   Returns:
     (N, H, W, 1) in 0 … 1.
@@ -102,7 +110,7 @@ def saliency(
   """
   del target
   function = until(apply_fn, layer)
-  search = _search_of(num_channels, skip_border, method)
+  search = _search_of(num_channels, skip_border, method, options)
   z = _map_of(forward(function, params, x), layer, skip_border)
   level = _Level(response, threshold)
   return _saliency(function, search, level, params, x, z, z)
@@ -121,6 +129,7 @@ def class_saliency(
   threshold: float = 3.0,
   skip_border: bool = True,
   method: Method = 'published',
+  **options: Any,
 ) -> jax.Array:
   """Where the units that speak for a class look: our own form of it.
 
@@ -140,6 +149,7 @@ def class_saliency(
     threshold: as in :func:`saliency`.
     skip_border: as in :func:`saliency`.
     method: how it is run backwards, see :func:`invert`.
+    **options: ``tolerance`` and numbers of steps, see :func:`invert`.
 
   Returns:
     (N, H, W, 1) in 0 … 1; units that speak against the class do not count.
@@ -166,7 +176,7 @@ def class_saliency(
     (1, 28, 28, 1)
   """
   function = until(apply_fn, layer)
-  search = _search_of(num_channels, skip_border, method)
+  search = _search_of(num_channels, skip_border, method, options)
   z = _map_of(forward(function, params, x), layer, skip_border)
   head = apply_fn, layer, output
   with jax.default_matmul_precision('highest'):
@@ -193,9 +203,14 @@ def _evidence(head, params, x, z, target):
   return jax.nn.relu(z * slope)
 
 
-def _search_of(num_channels: int, skip_border: bool, method: Method) -> _Search:
+def _search_of(
+  num_channels: int,
+  skip_border: bool,
+  method: Method,
+  options: Mapping[str, Any],
+) -> _Search:
   check_steps('num_channels', num_channels)
-  return _Search(num_channels, skip_border, method)
+  return _Search(num_channels, skip_border, method, (*options.items(),))
 
 
 def _map_of(z: jax.Array, layer: Layer, skip_border: bool) -> jax.Array:
@@ -223,7 +238,7 @@ def _saliency(
 ) -> jax.Array:
   # by itself, not in what is compiled below: invert says what fails and why
   dark = jnp.zeros_like(z)
-  blank = invert(function, params, dark, x, method=search.method, x=x).x
+  blank = search.back(function, params, dark, x)
   return _seen(function, search, level, params, x, z, strength, blank)
 
 
@@ -232,7 +247,6 @@ def _seen(
   function, search: _Search, level: _Level, params, x, z, strength, blank
 ) -> jax.Array:
   """The weighted sum of what the strongest unit of each channel sees."""
-  back = lambda z: invert(function, params, z, x, method=search.method, x=x).x
   values, places = _maxima(strength, search.skip_border)
   weights, channels = jax.lax.top_k(
     values, min(search.num_channels, z.shape[-1])
@@ -243,7 +257,11 @@ def _seen(
     place = jnp.take_along_axis(places, channel[:, None], 1)[:, 0]
     unit = jax.nn.one_hot(place * z.shape[-1] + channel, z[0].size)
     raised = level.response * unit.reshape(z.shape).astype(z.dtype)
-    seen = jnp.sum(jnp.abs(back(raised) - blank), axis=-1, keepdims=True)
+    seen = jnp.sum(
+      jnp.abs(search.back(function, params, raised, x) - blank),
+      axis=-1,
+      keepdims=True,
+    )
     mask = seen > level.threshold * jnp.mean(seen, axis=(1, 2), keepdims=True)
     weight = weights[:, rank][:, None, None, None]
     return total + jnp.where(mask & (weight > 0), weight, 0), None

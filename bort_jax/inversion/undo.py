@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from bort_jax import loops
 from bort_jax.inversion.elementwise import main_branch, undo_elementwise
 from bort_jax.inversion.errors import InversionError
-from bort_jax.inversion.iterations import fixed_point, gauss_newton
+from bort_jax.inversion.iterations import Newton, fixed_point, gauss_newton
 from bort_jax.inversion.layer_rules import undo_layer
 from bort_jax.inversion.least_squares import least_squares
 from bort_jax.inversion.linear_map import (
@@ -34,6 +34,7 @@ class Setting(NamedTuple):
   recorded: Constants | None  # the values that x brings about, if x is given
   tolerance: float
   max_steps: int
+  newton: Newton
   rules: Mapping[str, Rule]
 
   def function(self, piece: Piece) -> Callable[[jax.Array], jax.Array]:
@@ -50,6 +51,7 @@ class Undone(NamedTuple):
   x: jax.Array
   known: jax.Array | None = None  # where x is the only preimage; None: all over
   steps: Any = 0
+  newton_steps: Any = 0  # of these
   contraction: Any = jnp.nan
   one_to_one: bool = True  # whether the segment is, as far as is known
 
@@ -87,9 +89,10 @@ def undo(
     return _undo_residual(function, setting, y, known)
   start = start_of(function, piece.like, y)
   x, steps = gauss_newton(
-    function, y, start, known, setting.tolerance, setting.max_steps
+    function, y, start, known, setting.tolerance, setting.newton
   )
-  return Undone(x, steps=steps, one_to_one=False)  # as far as is known
+  # not one-to-one as far as is known
+  return Undone(x, steps=steps, newton_steps=steps, one_to_one=False)
 
 
 def run_back(
@@ -266,8 +269,9 @@ def _undo_residual(
     return difference if known is None else jnp.where(known, difference, 0)
 
   solve = lambda _, y: _iterated(function, setting, y, known)
-  x, (steps, rate) = jax.lax.custom_root(miss, y, solve, tangent, has_aux=True)
-  return Undone(x, steps=steps.astype(jnp.int32), contraction=rate)
+  x, (counts, rate) = jax.lax.custom_root(miss, y, solve, tangent, has_aux=True)
+  steps, newton_steps = counts.astype(jnp.int32)
+  return Undone(x, None, steps + newton_steps, newton_steps, rate)
 
 
 def _iterated(
@@ -281,13 +285,14 @@ def _iterated(
   finite = jnp.isfinite(found.residual) & (found.residual < 1)
   start = jnp.where(finite, found.x, y)
   refine = lambda: gauss_newton(
-    function, y, start, known, setting.tolerance, setting.max_steps
+    function, y, start, known, setting.tolerance, setting.newton
   )
   keep = lambda: (found.x, jnp.int32(0))
   done = found.residual <= setting.tolerance
   x, steps = loops.cond(done, keep, refine)
   # as float: custom_root wants tangents of what it carries along
-  return x, (jnp.float32(found.steps + steps), found.contraction)
+  counts = jnp.stack([found.steps, steps]).astype(jnp.float32)
+  return x, (counts, found.contraction)
 
 
 def _needs_x(piece: Piece) -> InversionError:

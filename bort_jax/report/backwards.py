@@ -44,7 +44,11 @@ def reconstructions(
   if subject.features is None:
     return [Shown(why='This network names no features to come back from.')]
   features = until(subject.outputs, subject.features)
-  found = attempt(lambda: reconstruct(features, weights, x, method=way.method))
+  found = attempt(
+    lambda: reconstruct(
+      features, weights, x, method=way.method, **subject.effort
+    )
+  )
   if isinstance(found, str):
     return [Shown(why=found)]
   results = np.asarray(found.x, np.float32)

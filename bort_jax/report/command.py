@@ -6,7 +6,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from bort_jax.report.explain import explain
+from bort_jax.report.explain import NEWTON_STEPS, explain
 
 
 def explain_command(
@@ -17,6 +17,7 @@ def explain_command(
   checkpoint: Literal['latest', 'best'] = 'latest',
   num_pictures: int = 10,
   methods: tuple[str, ...] = (),
+  newton_steps: int = NEWTON_STEPS,
   data_dir: pathlib.Path | None = None,
 ) -> None:
   """Explain the networks of a run: one page to open in a browser.
@@ -33,6 +34,9 @@ def explain_command(
     num_pictures: test pictures in the gallery.
     methods: of attribution, such as gradient lrp grad_cam; by default all,
       which takes several times as long as a few.
+    newton_steps: most steps of Gauss-Newton by which a layer is run backwards
+      that has no simpler inverse. Where they do not undo it, what runs it
+      backwards for every class is made only if it is named in methods.
     data_dir: TFDS directory, if it is no longer where the run found it.
   """
   console = Console()
@@ -45,6 +49,7 @@ def explain_command(
       checkpoint=checkpoint,
       num_pictures=num_pictures,
       methods=methods,
+      newton_steps=newton_steps,
       data_dir=data_dir,
       tell=status.update if console.is_terminal else console.print,
     )

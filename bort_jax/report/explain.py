@@ -1,7 +1,7 @@
 """From a run to its report."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from bort_jax import plots
 from bort_jax.inversion import certificate
 from bort_jax.report import gather
 from bort_jax.report.backwards import WAYS, reconstructions
-from bort_jax.report.certify import lipschitz, statement
+from bort_jax.report.certify import left_out, lipschitz, statement
 from bort_jax.report.gallery import Gallery, Picture, View
 from bort_jax.report.maps import classes_shown, maps_of, shown_maps
 from bort_jax.report.measures import (
@@ -38,6 +38,7 @@ from bort_jax.train.run_dir import read_config
 from bort_jax.train.step import to_unit_range
 
 REPORT = 'report.html'  # its name in the directory of a run
+NEWTON_STEPS = 10  # on a page
 _MEASURED = 24  # test pictures
 _BACKGROUND = 64
 _CERTIFIED = 10
@@ -52,6 +53,7 @@ def explain(
   checkpoint: Literal['latest', 'best'] = 'latest',
   num_pictures: int = 10,
   methods: Sequence[str] = (),
+  newton_steps: int = NEWTON_STEPS,
   data_dir: pathlib.Path | None = None,
   tell: Callable[[str], None] = lambda text: None,
 ) -> pathlib.Path:
@@ -67,6 +69,10 @@ def explain(
     num_pictures: test pictures in the gallery, of all classes in turn.
     methods: which ones, by the names of their functions; by default all. B-cos
       networks have two more, their own: bcos and bcos_picture.
+    newton_steps: most steps of Gauss–Newton in a segment that is run backwards
+      by it, each with five times as many iterations of its linear problem.
+      Where they do not undo it, the methods that run the network backwards for
+      every class or unit are left out, unless they are named.
     data_dir: TFDS directory, if it is no longer where the run found it.
     tell: hears what is being done.
 
@@ -100,6 +106,7 @@ def explain(
   run = restore_run(config, checkpoint)
   if not methods:
     chosen = with_own(chosen, run.network, next(iter(run.weights.values())))
+  asked = _Asked(chosen, methods, num_pictures, newton_steps)
   own = read_pictures(
     images,
     run.source.image_shape,
@@ -107,7 +114,7 @@ def explain(
     invert=invert,
   )
   _refuse_blank(images, own)
-  content = _content(run, chosen, _Own(images, own), num_pictures, tell)
+  content = _content(run, asked, _Own(images, own), tell)
   if has_units(run_dir, output):
     content = content._replace(units=UNITS_PAGE)
   write_whole(output, render(content))
@@ -140,40 +147,67 @@ class _Own(NamedTuple):
   pixels: np.ndarray
 
 
+class _Asked(NamedTuple):
+  """What is to be on the page."""
+
+  methods: Sequence[Method]
+  named: Sequence[str]  # those that were asked for
+  num_pictures: int
+  newton_steps: int
+
+  @property
+  def shown(self) -> list[Method]:
+    """The methods whose maps are made: the gallery always backtracks."""
+    found = {
+      m.name: m for m in (*self.methods, *choose_methods(('backtrack',)))
+    }
+    return list(found.values())
+
+  @property
+  def unnamed(self) -> list[Method]:
+    """Those of them that may be left out."""
+    return [m for m in self.shown if m.name not in self.named]
+
+
 def _content(
   run: Restored,
-  methods: Sequence[Method],
+  asked: _Asked,
   own: _Own,
-  num_pictures: int,
   tell: Callable[[str], None],
 ) -> Content:
   test = gather.first_test_pictures(run.source)
-  pictures = _pictures(own, test, num_pictures)
+  pictures = _pictures(own, test, asked.num_pictures)
   x = to_unit_range(np.stack([one.pixels for one in pictures]))
   subject = make_subject(
     run.network,
     next(iter(run.weights.values())),
     to_unit_range(test.pixels[-_BACKGROUND:]),
+    asked.newton_steps,
   )
   labels = {
     name: plots.label_of(name, run.config.constraint) for name in run.weights
   }
   judged = to_unit_range(test.pixels[:_MEASURED])
   forgotten = fresh_parameters(run)
-  ranking = [method for method in methods if method.kind != 'colours']
+  ranking = [method for method in asked.methods if method.kind != 'colours']
   views, curves, measured, statements = {}, {}, {}, []
   for name, weights in run.weights.items():
     label = labels[name]
     tell(f'{label}: certificate')
-    certain = attempt(certificate, subject.logits, weights, x[:_CERTIFIED])
-    statements.append(statement(label, certain))
+    certain = attempt(
+      lambda weights=weights: certificate(
+        subject.logits, weights, x[:_CERTIFIED], **subject.effort
+      )
+    )
+    statements.append(statement(label, certain, asked.newton_steps))
+    missing = left_out(asked.unnamed, certain, asked.newton_steps)
     tell(f'{label}: maps and reconstructions')
-    views[name] = _views(methods, subject, weights, pictures, x)
+    views[name] = _views(asked.shown, missing, subject, weights, pictures, x)
     tell(f'{label}: metrics')
     target = jnp.argmax(subject.logits(weights, judged), axis=1)
     case = Case(subject, weights, forgotten, judged, target, lipschitz(certain))
-    measured[label] = measure(ranking, case)
-    curves[name] = curve_figures(methods, measured[label])
+    measured[label] = measure(ranking, case, missing)
+    curves[name] = curve_figures(asked.methods, measured[label])
   names = gather.class_names(run.config, run.source.num_classes)
   return Content(
     f'Report of {_name_of(run.config)}',
@@ -181,7 +215,7 @@ def _content(
     settings_of(run.config),
     run_table(run),
     run_drawings(run.config),
-    Gallery(pictures, labels, methods, names, views, curves),
+    Gallery(pictures, labels, asked.methods, names, views, curves),
     measure_table(ranking, measured, len(judged)),
     statements,
   )
@@ -209,6 +243,7 @@ def _pictures(
 
 def _views(
   methods: Sequence[Method],
+  missing: Mapping[str, str],
   subject: Subject,
   weights: Any,
   pictures: Sequence[Picture],
@@ -219,10 +254,11 @@ def _views(
   probabilities = np.asarray(jax.nn.softmax(logits, axis=1), np.float64)
   labels = np.array([-1 if p.label is None else p.label for p in pictures])
   classes = classes_shown(probabilities, labels)
-  shown = {m.name: m for m in (*methods, *choose_methods(('backtrack',)))}
   maps = {
-    name: shown_maps(maps_of(m, subject, weights, x, classes), m.kind)
-    for name, m in shown.items()
+    m.name: shown_maps(
+      missing.get(m.name) or maps_of(m, subject, weights, x, classes), m.kind
+    )
+    for m in methods
   }
   back = {way.name: reconstructions(way, subject, weights, x) for way in WAYS}
   return [

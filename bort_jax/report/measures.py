@@ -1,6 +1,7 @@
 """What metrics say of methods, beside a control of random maps."""
 
 import math
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ _STEPS = 32  # of deletion and insertion, at most
 _PIXELS = 4  # of a step, at least
 _SUBSETS = 50  # of pixels
 _MARK = '†'
+_NOTHING: Mapping[str, str] = types.MappingProxyType({})
 _NO_RANKING = 'A picture in colours ranks no pixels.'
 
 
@@ -46,18 +48,24 @@ class Case(NamedTuple):
   lipschitz: jax.Array | None  # () of the network, if one is certain
 
 
-def measure(methods: Sequence[Method], case: Case) -> dict[str, Measured | str]:
+def measure(
+  methods: Sequence[Method], case: Case, left_out: Mapping[str, str] = _NOTHING
+) -> dict[str, Measured | str]:
   """What all metrics say of each method, and of random maps last.
 
   Args:
     methods: the methods.
     case: the network and pictures.
+    left_out: why, by the names of methods that are not measured.
 
   Returns:
     The measures by the name of the method, or why there are none; under
     ``metrics.CONTROL`` those of random maps.
   """
-  found = {m.name: attempt(_measure_method, m, case) for m in methods}
+  found = {
+    m.name: left_out.get(m.name) or attempt(_measure_method, m, case)
+    for m in methods
+  }
   random = metrics.random_attribution(jax.random.key(3), case.x)
   return {**found, metrics.CONTROL: _measure_maps(case, random, None)}
 

@@ -61,6 +61,18 @@ def _of_layer(method: Callable[..., jax.Array], **options: Any):
   return explain
 
 
+def _backtrack(subject, weights, x, target):
+  method = _of_logits(inversion.backtrack, **subject.effort)
+  return method(subject, weights, x, target)
+
+
+def _class_saliency(subject, weights, x, target):
+  method = _of_layer(
+    inversion.class_saliency, skip_border=False, **subject.effort
+  )
+  return method(subject, weights, x, target)
+
+
 def _smooth_grad(subject, weights, x, target):
   # a key made on import would start JAX before several processes can connect
   method = _in_chunks(attribution.smooth_grad, key=jax.random.key(0))
@@ -193,8 +205,9 @@ METHODS = (
     'signed',
     'The logit of the class, run backwards to the picture by the inverse of'
     ' each layer.',
-    _of_logits(inversion.backtrack),
+    _backtrack,
     in_turn=True,
+    backwards=True,
   ),
   Method(
     'class_saliency',
@@ -202,6 +215,7 @@ METHODS = (
     'absolute',
     'What the units of the last feature map that speak for the class see when'
     ' they are run backwards.',
-    _of_layer(inversion.class_saliency, skip_border=False),
+    _class_saliency,
+    backwards=True,
   ),
 )

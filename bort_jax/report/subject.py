@@ -13,6 +13,7 @@ from bort_jax.train.network import Network, make_model, make_network
 from bort_jax.train.report import Restored
 
 _AT_ONCE = 2**20  # numbers of pictures
+_LINEAR = 5  # iterations of each linear problem, for each step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Subject:
   feature_map: str | None  # last named output (N, h, w, channels)
   features: str | None  # the same, or the last tokens (N, T, width)
   background: jax.Array  # (M, H, W, C) other pictures
+  newton_steps: int | None = None  # most of them, when it is run backwards
 
   @property
   def chunk(self) -> int:
@@ -56,9 +58,20 @@ class Subject:
     size = math.prod(self.background.shape[1:])
     return min(max(_AT_ONCE // size, 8), 512)
 
+  @property
+  def effort(self) -> dict[str, int]:
+    """Options of what runs it backwards."""
+    steps = self.newton_steps
+    if steps is None:
+      return {}
+    return {'newton_steps': steps, 'linear_steps': _LINEAR * steps}
+
 
 def make_subject(
-  network: Network, weights: Any, background: jax.Array
+  network: Network,
+  weights: Any,
+  background: jax.Array,
+  newton_steps: int | None = None,
 ) -> Subject:
   """Finds out which layers a network names.
 
@@ -66,6 +79,8 @@ def make_subject(
     network: the network.
     weights: its parameters and statistics.
     background: (M, H, W, C) pictures that stand for the data.
+    newton_steps: most steps of Gauss–Newton in a segment; by default as many as
+      :func:`bort_jax.inversion.invert` takes.
 
   Returns:
     The subject. A layer that is not there is None.
@@ -76,7 +91,12 @@ def make_subject(
     (name for name in reversed(shapes) if shapes[name].ndim in ranks), None
   )
   return Subject(
-    Logits(network), outputs, last(4), last(4) or last(3), background
+    Logits(network),
+    outputs,
+    last(4),
+    last(4) or last(3),
+    background,
+    newton_steps,
   )
 
 

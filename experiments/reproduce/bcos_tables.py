@@ -1,6 +1,7 @@
 """Tables and the figure of judged B-cos networks."""
 
 import csv
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import paired
 from bcos_measures import OWN, RANDOM
 from bcos_scope import COSINE, among
 from matplotlib.figure import Figure
@@ -40,6 +42,7 @@ def write(
     [
       networks_table(groups),
       methods_table(groups),
+      *differences_tables(groups),
       ' '.join([_words(arms), *([note] if note else [])]),
     ]
   )
@@ -150,6 +153,52 @@ def methods_table(groups: Mapping[tuple[float, str], list[Any]]) -> str:
     'most first ↓',
   )
   return _table(heads, rows)
+
+
+def differences_tables(
+  groups: Mapping[tuple[float, str], list[Any]],
+) -> list[str]:
+  """Paired differences of localisation; none of fewer than three seeds."""
+  rows = []
+  for (exponent, one), (other_exponent, other) in itertools.combinations(
+    groups, 2
+  ):
+    pairs = _pairs(groups[exponent, one], groups[other_exponent, other])
+    if exponent != other_exponent or len(pairs) < 3:
+      continue
+    cells = [
+      _difference(pairs, grid, middle)
+      for grid in ('2', '3')
+      for middle in ('mean', 'median')
+    ]
+    label = f'{other} − {one}'
+    rows.append([f'{exponent:g}', label, str(len(pairs)), *cells])
+  if not rows:
+    return []
+  heads = ('B', 'paired by seed', 'seeds', '2×2', 'median', '3×3', 'median')
+  words = (
+    'Differences of the localisation of B-cos explanations, ± the half width of'
+    " Student's 95 % interval, each by itself; in bold without zero."
+  )
+  return [_table(heads, rows), words]
+
+
+def _pairs(one: list[Any], other: list[Any]) -> list[tuple[Any, Any]]:
+  """Networks of the same seed."""
+  by_seed = {arm['facts']['seed']: arm for arm in other}
+  return [
+    (arm, by_seed[arm['facts']['seed']])
+    for arm in one
+    if arm['facts']['seed'] in by_seed
+  ]
+
+
+def _difference(pairs: list[tuple[Any, Any]], grid: str, middle: str) -> str:
+  one, other = zip(*pairs, strict=True)
+  found = paired.difference(
+    _scores([*other], grid, OWN, middle), _scores([*one], grid, OWN, middle)
+  )
+  return found.text(found)
 
 
 def figure(groups: Mapping[tuple[float, str], list[Any]]) -> Figure:

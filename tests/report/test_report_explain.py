@@ -1,17 +1,20 @@
 """From a run to its page, by the command."""
 
 import base64
+import dataclasses
 import html
+import importlib
 import io
 import json
 import pathlib
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
 
-from bort_jax import attribution, cli
+from bort_jax import attribution, cli, inversion
 from bort_jax.report import explain, methods
 from bort_jax.report.write import write_whole
 from bort_jax.train import load_dataset
@@ -75,6 +78,43 @@ def test_every_choice_has_something_to_show(report):
         assert view['reconstructions'][way['name']]['png']
   for curves in data['curves'].values():
     assert all(curves[name]['png'] for name in METHODS)
+
+
+@pytest.fixture
+def hard_to_undo(monkeypatch):
+  """Certificates as of a network that does not come back in its steps."""
+  page = importlib.import_module('bort_jax.report.explain')
+
+  def certificate(*args, newton_steps, **options):
+    found = inversion.certificate(*args, newton_steps=newton_steps, **options)
+    first, *others = found.segments
+    stuck = dataclasses.replace(first, newton_steps=jnp.int32(newton_steps))
+    return found._replace(segments=(stuck, *others))
+
+  monkeypatch.setattr(page, 'certificate', certificate)
+
+
+def test_what_would_take_too_long_is_left_out(run_dir, tmp_path, hard_to_undo):
+  path = tmp_path / 'page.html'
+  options = {'output': path, 'num_pictures': 3, 'methods': METHODS}
+  explain(run_dir, **options, newton_steps=7)
+  for views in data_of(path)['views'].values():
+    for view in views:
+      assert view['maps']['backtrack']['why'].startswith('Left out: ')
+      assert '7 steps' in view['maps']['backtrack']['why']
+      assert view['maps']['gradient']['png']
+      assert view['reconstructions']['least_squares']['png']
+  assert '7 steps of Gauss–Newton leave' in path.read_text()
+
+
+def test_what_is_asked_for_is_not_left_out(run_dir, tmp_path, hard_to_undo):
+  path = tmp_path / 'page.html'
+  explain(run_dir, output=path, num_pictures=3, methods=('backtrack',))
+  data = data_of(path)
+  for views in data['views'].values():
+    assert all(view['maps']['backtrack']['png'] for view in views)
+  for curves in data['curves'].values():
+    assert curves['backtrack']['png']
 
 
 def test_pictures_are_what_the_networks_saw(report):
