@@ -5,7 +5,8 @@ every attribution method on each: deletion and insertion, by probability and by
 logit, less what random maps get on the same pictures; and how like the map is
 to that of the network with all parameters drawn anew, beside how like it is to
 that network's map of another picture. A second table has what Bort changes,
-seed by seed. Writes CSV and table into
+seed by seed. What runs a network backwards is left out of the B-cos network,
+where it takes Gauss–Newton steps for every class. Writes CSV and table into
 ``saliency/DATA_MODEL/``. What is measured is kept in ``--runs`` and not
 measured again. From the project's root:
 
@@ -112,8 +113,10 @@ def measured_run(run: Restored, pictures: int) -> list[dict[str, Any]]:
   for name, weights in run.weights.items():
     subject = make_subject(run.network, weights, background)
     methods = with_own(choose_methods(()), run.network, weights)
+    if is_bcos(run.config):
+      methods = [method for method in methods if not method.backwards]
     about = {
-      'network': run.config.model if run.config.loss == 'bce' else name,
+      'network': run.config.model if is_bcos(run.config) else name,
       'seed': run.config.seed,
       'accuracy': float(run.evaluate(*weights)[1]),
     }
@@ -121,6 +124,11 @@ def measured_run(run: Restored, pictures: int) -> list[dict[str, Any]]:
     for row in judged(subject, weights, forgotten, methods, x):
       rows.append(about | row)
   return rows
+
+
+def is_bcos(config: TrainConfig) -> bool:
+  """Whether a run is that of the network beside the others."""
+  return config.loss == 'bce'
 
 
 def judged(
