@@ -252,16 +252,14 @@ def refuse_nonfinite(given: Any) -> None:
 @jax.ensure_compile_time_eval()  # what is known is read under jit too
 def _nonfinite(given: Any) -> list[str]:
   """The names of the arrays that have numbers that are not finite."""
-  known = {
-    jax.tree_util.keystr(path, simple=True, separator='/'): a
+  known = [
+    (jax.tree_util.keystr(path, simple=True, separator='/'), a)
     for path, a in jax.tree_util.tree_leaves_with_path(given)
     if not isinstance(a, Tracer)
-  }
+  ]
   # all are asked before the first is waited for
-  finite = jax.device_get(
-    {k: jnp.all(jnp.isfinite(a)) for k, a in known.items()}
-  )
-  return [name for name, is_finite in finite.items() if not is_finite]
+  finite = jax.device_get([jnp.all(jnp.isfinite(a)) for _, a in known])
+  return [name for (name, _), ok in zip(known, finite, strict=True) if not ok]
 
 
 def _like_output(z, program: Program) -> jax.Array:

@@ -10,10 +10,10 @@ Each of SGD (momentum 0.9), AdamW, LAMB and Muon is trained in seven ways:
 * Bort, rows: the same γ, row norms only (``l2-row``);
 * hard: ``keep_orthogonal``.
 
-All networks have a learned scale of the logits. The primary question, fixed
-before anything was trained, is the paper's: Bort − plain, for each optimizer;
-and, as its control, Bort − orthogonal init. The budget was fixed before
-anything was trained: for each of the 28 ways three learning rates × two weight
+All networks have a learned scale of the logits. The primary question is the
+paper's, Bort − plain for each optimizer, and its control, Bort − orthogonal
+init; it was named while the first trainings ran, before there was a table. The
+budget was fixed before anything was trained: for each of the 28 ways three learning rates × two weight
 decays, one seed that is not used again, on a part of the training set; the best
 accuracy on another part of the training set wins, of equals the lowest loss.
 Then five seeds, judged on the test set. Seeds give weights and batches and are

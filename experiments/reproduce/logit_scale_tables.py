@@ -10,11 +10,13 @@ from arms import Arm
 from matplotlib.figure import Figure
 from paired import difference, equivalent
 from runs_report import (
+  FAILED_NOTE,
   Row,
   arm_in,
   by_task,
   made_line,
   rate_in,
+  seeds_cell,
   spread,
   task_line,
   tested,
@@ -46,12 +48,12 @@ _FOREWORD = (
   ' seeds, paired, with their 95 % interval (Student, each by itself). In'
   ' **bold**: zero is outside after the correction for all differences of the'
   ' table (Bonferroni). With ≈: as accurate, the 90 % interval lies within'
-  f' ±{MARGIN} points (two one-sided tests). Every arm had three trainings to'
+  f' ±{MARGIN} points (two one-sided tests, each by itself). Every arm had three trainings to'
   ' find its learning rate, which has a * where it is at an end of what was'
   ' tried. The orthogonality error is the largest entry of W Wᵀ − I over all'
   ' kernels. The last two columns are relative errors of pictures run to the'
   ' last features and back, mean over pictures and seeds: 0 is perfect, 1 what'
-  ' a black picture gets.'
+  ' a black picture gets.' + FAILED_NOTE
 )
 
 
@@ -119,7 +121,7 @@ def table_of(
       _NAMES[arm.constraint],
       'yes' if arm.logit_scale else 'no',
       rate_in(rates[arm.optimizer], rows[0]['facts']['learning_rate']),
-      str(len(rows)),
+      seeds_cell(rows),
       spread([100 * row['found']['accuracy'] for row in rows], 2),
       *(_cell(arms, arm, base, looks) for base in pairs[arm]),
       worst_error(rows),
@@ -152,6 +154,11 @@ def _cell(arms, arm: Arm, base: Arm, looks: int) -> str:
   if not pair[0]:
     return ''
   text = difference(*pair).text(difference(*pair, looks=looks))
+  return marked(text, pair)
+
+
+def marked(text: str, pair: tuple[list[float], list[float]]) -> str:
+  """With ≈ if the two are as accurate."""
   return f'{text} ≈' if equivalent(*pair, MARGIN) else text
 
 

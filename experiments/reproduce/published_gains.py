@@ -49,7 +49,7 @@ def _measured(rows: Sequence) -> list[str]:
     for (optimizer, way), apart in differences_of(arms, PLAIN).items():
       if way == BORT:
         lines.append(
-          f'| here: {task_line(task)} | {optimizer} | {apart.text(apart)} |'
+          f'| here: {task_line(task)} | {optimizer} | {apart.text()} |'
           f' {seeds[optimizer]} pairs, 95 % |'
         )
   return lines

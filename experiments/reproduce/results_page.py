@@ -33,8 +33,7 @@ def main() -> None:
   sections += [
     '# Beside the paper',
     'What Fig. 1b of the paper says of accuracy, and what was measured here of'
-    ' other, much smaller networks and data. A difference in **bold** has an'
-    ' interval without zero, each by itself.',
+    ' other, much smaller networks and data.',
     published_gains.section(HERE / 'accuracy'),
   ]
   sections.append((HERE / 'when_to_use.md').read_text().strip())

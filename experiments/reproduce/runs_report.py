@@ -11,6 +11,12 @@ from arms import Arm
 from fitting import Task
 
 Row = Mapping[str, Any]
+FAILED = 0.5  # test accuracy below which a training is called failed
+FAILED_NOTE = (
+  f' A seed failed whose accuracy is below {FAILED:.0%} or whose numbers are'
+  ' not finite; it counts in means and differences, whose intervals then say'
+  ' little, but not in the orthogonality error if they are not finite.'
+)
 
 
 def arm_in(facts: Mapping[str, Any]) -> Arm:
@@ -75,6 +81,15 @@ def spread(values: Sequence[float], digits: int) -> str:
 def rate_in(grid: Sequence[float], rate: float) -> str:
   """A tuned number; with a star at an end of what was tried."""
   return f'{rate:g}{"*" if rate in (min(grid), max(grid)) else ""}'
+
+
+def seeds_cell(rows: Sequence[Row]) -> str:
+  """How many seeds there are, and how many of them failed."""
+  failed = sum(
+    not row['found']['kernels'] or row['found']['accuracy'] < FAILED
+    for row in rows
+  )
+  return f'{len(rows)}, {failed} failed' if failed else str(len(rows))
 
 
 def worst_error(rows: Sequence[Row]) -> str:

@@ -266,7 +266,12 @@ def changes_by_bort(groups: Groups, plain: str) -> list[str]:
     '| --- |' + ' ---: |' * len(gains),
   ]
   for method, pair in pairs.items():
-    columns = [[[row[name] for row in rows] for rows in pair] for name in gains]
+    one, other = ({row['seed']: row for row in rows} for rows in pair)
+    both = [(one[seed], other[seed]) for seed in one.keys() & other.keys()]
+    columns = [
+      [[row[name] for row in rows] for rows in zip(*both, strict=True)]
+      for name in gains
+    ]
     cells = [
       difference(one, other).text(difference(one, other, looks=looks), 3)
       for one, other in columns

@@ -192,6 +192,7 @@ def test_holm():
   # by hand: 0.01 · 3, 0.02 · 2, and the last is not below what is before it
   assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
   assert holm([0.9, 0.8]) == [1.0, 1.0]
+  assert holm([0.01, 0.01]) == [0.02, 0.02]
 
 
 def test_p_value_is_students():
@@ -201,15 +202,12 @@ def test_p_value_is_students():
   assert np.isnan(p_value([2.0], [1.0]))
 
 
-@pytest.mark.parametrize(
-  'question', [what_helps.shapes, what_helps.amplitudes, what_helps.turns]
-)
+@pytest.mark.parametrize('question', list(what_helps_tables._BASELINES))
 def test_what_helps_has_every_control(question):
-  arms = list(question())
+  arms = list(what_helps._QUESTIONS[question]())
   for arm in arms:
-    free = what_helps_tables.free_of(arm)
-    assert free in arms
-    assert free.batch_norm == arm.batch_norm
+    assert what_helps_tables.free_of(arm) in arms
+    assert what_helps_tables.base_of(question, arm) in arms
 
 
 def test_law_of_drift():
