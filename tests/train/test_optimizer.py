@@ -58,6 +58,7 @@ def test_kernels_take_turns(optimizer):
     tx = make_optimizer(config, 9, True)
     state = tx.init(params)
     for _ in range(steps):
+      updates: Any
       updates, state = tx.update(none, state, params)
       yield {name: updates[name]['kernel'] for name in params}
 
