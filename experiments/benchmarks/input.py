@@ -4,9 +4,9 @@ The sources of ``bort-jax train``, sets in memory and sets that are streamed
 from disk, with real pictures; alone, and before the step of a run on this
 machine. Contestants take turns: the source alone, the step alone on one batch,
 and the step on what comes from the source, as the trainer has it. Each number
-is the median of several stretches. Waiting: the share of a stretch that the
-trainer spends on getting the next batch. From the project's root, with the sets
-prepared in $TFDS_DATA_DIR:
+is the median of several stretches. Where both together are as fast as the step
+alone, the device never waits. From the project's root, with the sets prepared
+in $TFDS_DATA_DIR:
 
     python experiments/benchmarks/input.py
 """
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import tyro
-from contestants import machine
+from contestants import machine, ratio
 
 from bort_jax.train import TrainConfig
 from bort_jax.train.comparison import network_of
@@ -59,14 +59,6 @@ CASES = {
 }
 
 
-class Stretch(NamedTuple):
-  """What a stretch took."""
-
-  batches: int
-  seconds: float
-  waiting: float = 0.0  # of them
-
-
 def main(repeats: int = 3, cases: tuple[str, ...] = tuple(CASES)) -> None:
   """Times every case.
 
@@ -78,17 +70,17 @@ def main(repeats: int = 3, cases: tuple[str, ...] = tuple(CASES)) -> None:
   kept = json.loads(path.read_text()) if path.exists() else {}
   for name in cases:
     kept[name] = measured(CASES[name], repeats)
-    print(name, kept[name], flush=True)
+    path.write_text(json.dumps(kept, indent=1) + '\n')
   found = {name: kept[name] for name in CASES if name in kept}
   path.write_text(json.dumps(found, indent=1) + '\n')
   lines = [
     '| source | network | source alone, pictures/s | step alone, pictures/s |'
-    ' both, pictures/s | source / step | waiting |',
-    '| --- | --- | ---: | ---: | ---: | ---: | ---: |',
+    ' both, pictures/s | source / step | both / step | range |',
+    '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |',
     *(
       f'| {name} | {r["network"]} | {r["source"]:,.0f} | {r["step"]:,.1f} |'
       f' {r["both"]:,.1f} | {r["source"] / r["step"]:,.1f} |'
-      f' {r["waiting"]:.1%} |'
+      f' {r["share"][0]:.2f} | {r["share"][1]:.2f} … {r["share"][2]:.2f} |'
       for name, r in found.items()
     ),
     '',
@@ -105,31 +97,23 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
   )
   source = make_source(config)
   trained = trainer(config, source)
-  contestants: dict[str, Callable[[], Stretch]] = {
-    'source': partial(read, source, case.steps),
+  contestants: dict[str, Callable[[], float]] = {
+    'source': partial(read, source, 4 * case.steps),
     'step': partial(repeated, trained, source, case.steps),
     'both': partial(fed, trained, source, case.steps),
   }
-  stretches: dict[str, list[Stretch]] = {name: [] for name in contestants}
+  rates: dict[str, list[float]] = {name: [] for name in contestants}
   for turn in range(repeats + 1):
     for name, run in contestants.items():
-      stretch = run()
+      batches_per_second = run()
       if turn:  # the first compiles
-        stretches[name].append(stretch)
-  median = {
-    name: statistics.median(
-      s.batches * config.batch_size / s.seconds for s in found
-    )
-    for name, found in stretches.items()
-  }
+        rates[name].append(config.batch_size * batches_per_second)
   return {
     'network': config.model,
     'batch': config.batch_size,
     'image_shape': source.image_shape,
-    **median,
-    'waiting': statistics.median(
-      s.waiting / s.seconds for s in stretches['both']
-    ),
+    **{name: statistics.median(found) for name, found in rates.items()},
+    'share': ratio(rates['both'], rates['step']),
   }
 
 
@@ -139,14 +123,14 @@ def opened(source: Source) -> contextlib.AbstractContextManager[Any]:
   return contextlib.closing(batches)
 
 
-def read(source: Source, steps: int) -> Stretch:
-  """Batches from the source alone, after a first one."""
+def read(source: Source, steps: int) -> float:
+  """Batches per second of the source alone, after a first one."""
   with opened(source) as batches:
     next(batches)
     start = time.perf_counter()
-    for _ in range(4 * steps):  # far beyond those that are kept ready
+    for _ in range(steps):
       next(batches)
-    return Stretch(4 * steps, time.perf_counter() - start)
+    return steps / (time.perf_counter() - start)
 
 
 def trainer(config: TrainConfig, source: Source) -> Callable[..., Any]:
@@ -166,28 +150,23 @@ def trainer(config: TrainConfig, source: Source) -> Callable[..., Any]:
   return run
 
 
-def repeated(trained: Callable, source: Source, steps: int) -> Stretch:
-  """Steps on one batch."""
+def repeated(trained: Callable, source: Source, steps: int) -> float:
+  """Batches per second of steps on one of them."""
   with opened(source) as batches:
     batch = next(batches)
   jax.block_until_ready(trained(batch))
   start = time.perf_counter()
   jax.block_until_ready([trained(batch) for _ in range(steps)])
-  return Stretch(steps, time.perf_counter() - start)
+  return steps / (time.perf_counter() - start)
 
 
-def fed(trained: Callable, source: Source, steps: int) -> Stretch:
-  """Steps on what comes from the source."""
+def fed(trained: Callable, source: Source, steps: int) -> float:
+  """Batches per second of steps on what comes from the source."""
   with opened(source) as batches:
     jax.block_until_ready(trained(next(batches)))
-    waiting, start, found = 0.0, time.perf_counter(), []
-    for _ in range(steps):
-      before = time.perf_counter()
-      batch = next(batches)
-      waiting += time.perf_counter() - before
-      found.append(trained(batch))
-    jax.block_until_ready(found)
-    return Stretch(steps, time.perf_counter() - start, waiting)
+    start = time.perf_counter()
+    jax.block_until_ready([trained(next(batches)) for _ in range(steps)])
+    return steps / (time.perf_counter() - start)
 
 
 if __name__ == '__main__':
