@@ -76,10 +76,15 @@ def main(repeats: int = 7, cases: tuple[str, ...] = tuple(CASES)) -> None:
   found = {name: kept[name] for name in CASES if name in kept}
   path.write_text(json.dumps(found, indent=1) + '\n')
   updates = json.loads(path.with_name('update.json').read_text())
-  tables = [line for name in found for line in table(found[name])]
-  text = '\n'.join([*tables, *shares(found, updates)]) + '\n'
+  text = page(found, updates)
   print(text)
   path.with_suffix('.md').write_text(text)
+
+
+def page(found: dict[str, Any], updates: dict[str, Any]) -> str:
+  """All tables."""
+  tables = [line for name in found for line in table(found[name])]
+  return '\n'.join([*tables, *shares(found, updates)]) + '\n'
 
 
 def measured(case: Case, repeats: int) -> dict[str, Any]:
