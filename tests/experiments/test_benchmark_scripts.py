@@ -20,7 +20,6 @@ import train_step_linen
 from flax import nnx
 from train_step_cases import CASES, Case, config_of
 
-from bort_jax import nn
 from bort_jax.train.network import make_model
 
 FOLDER = pathlib.Path(train_step.__file__).parent
@@ -52,7 +51,7 @@ def test_linen_has_the_same_parameters(name):
   make = partial(
     make_model, config_of(case), case.image_shape, case.num_classes
   )
-  _, ours = nn.functional(nnx.eval_shape(make))
+  ours = nnx.state(nnx.eval_shape(make), nnx.Param)
   variables = jax.eval_shape(
     train_step_linen.network_of(case).init,
     jax.random.key(0),
@@ -74,13 +73,6 @@ def test_steps_train(monkeypatch):
     step.run()
     step.run()
     assert step.parameters > 1000
-
-
-@pytest.mark.parametrize('name', CASES)
-def test_operations_of_a_forward_pass(name):
-  published = {'resnet18': 0.56e9, 'resnet50': 4.1e9, 'vit_s': 4.6e9}
-  multiplications = train_step.forward_flop(CASES[name]) / 2
-  assert multiplications == pytest.approx(published[name], rel=0.15)
 
 
 def test_tables_are_those_of_the_numbers():
@@ -107,14 +99,12 @@ def test_startup():
   assert (row['first_step'], row['until_first_step']) == (3, 6)
 
 
-def test_orthogonal_segments_take_one_step():
-  cases = [*condition.cases(np.random.default_rng(0))]
-  for kind in ('dense, κ = 1', 'convolution, 0% random'):
-    (case,) = (case for case in cases if case[0] == kind)
-    row = condition.counted(*case, 0, 2)
-    assert row['steps'] == 1
-    assert row['condition'] == pytest.approx(1, abs=1e-4)
-    assert row['residual'] < 1e-5
+def test_an_orthogonal_segment_takes_one_step():
+  cases = {case[0]: case for case in condition.cases(np.random.default_rng(0))}
+  row = condition.counted(*cases['convolution, 0% random'], 0, 2)
+  assert row['steps'] == 1
+  assert row['condition'] == pytest.approx(1, abs=1e-4)
+  assert row['residual'] < 1e-5
 
 
 def test_bare_gradient_is_ours():
