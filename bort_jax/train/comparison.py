@@ -174,6 +174,7 @@ def _findings(
     config.weight_decay,
     config.momentum if config.optimizer == 'sgd' else 0.0,
     mode=config.mode,
+    every=config.every,
   )
 
 

@@ -15,6 +15,7 @@ _COUNTS = (
   'epochs',
   'batch_size',
   'accumulate',
+  'every',
   'fsdp',
   'devices',
   'checkpoint_steps',
@@ -113,6 +114,10 @@ class TrainConfig:
   gamma: float = 100.0
   """Strength of the soft constraint. Adam resists it; learning_rate times gamma
   should stay below 0.5."""
+  every: int = 1
+  """Steps in which the soft constraint corrects each kernel once, with gamma
+  times as many: the kernels take turns, and a step costs less. learning_rate
+  times gamma times this should stay below 0.5."""
   amplitude: float = 1.0
   """The kernels' singular values are kept at the root of this."""
   mode: Mode = 'l2-full'
@@ -174,6 +179,11 @@ class TrainConfig:
         raise RunError(f'{name} must be >= 0, got {getattr(self, name)}.')
     if self.resume and self.run_dir is None:
       raise RunError('resume needs run_dir: say with --run-dir which run.')
+    if self.every > 1 and self.constraint == 'hard':
+      raise RunError(
+        'every lets kernels take turns under the soft constraint, and the hard'
+        ' one holds after every step: leave out --every or --constraint hard.'
+      )
     mixes = self.augment.mixup or self.augment.cutmix
     if mixes and self.batch_size % 2:
       raise RunError(

@@ -75,5 +75,6 @@ def _safe_rate(epoch: Epoch, config: TrainConfig) -> float:
     amplitude=config.amplitude,
     momentum=config.momentum if config.optimizer == 'sgd' else 0.0,
     axes=MatrixAxes(0, 1),
+    every=config.every,
   )
   return float(min(safe.values()))

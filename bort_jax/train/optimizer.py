@@ -58,6 +58,8 @@ def make_optimizer(
   options: dict[str, Any] = {'weight_decay': config.weight_decay}
   if soft:
     options |= {'amplitude': config.amplitude, 'mode': config.mode}
+    if config.every > 1:  # else nothing needs to be counted
+      options['every'] = config.every
   if config.optimizer == 'sgd':
     options['momentum'] = config.momentum
   if config.accumulate > num_steps:

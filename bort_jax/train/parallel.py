@@ -21,6 +21,8 @@ from bort_jax.selection import default_rule, path_name
 from bort_jax.train.config import TrainConfig
 from bort_jax.train.errors import RunError
 
+_AXIS = 'batch'  # of a pmap
+
 
 class Parallel(Protocol):
   """Places data and compiles functions for the devices of a run."""
@@ -29,7 +31,7 @@ class Parallel(Protocol):
 
   @property
   def axis_name(self) -> str | None:
-    """Of a pmap, over which the step averages."""
+    """Of a pmap over several devices, over which the step averages."""
     ...
 
   def init(self, fn: Callable[..., Any], *args: Any) -> Any:
@@ -202,15 +204,15 @@ class PmapParallel(_Placement):
   them train like those of one device, but not to the same numbers.
   """
 
-  axis_name = 'batch'
-
   def __init__(self, devices: list[Any]):
     self.num_devices = len(devices)
     self.devices = devices
+    # One device has nothing to average over, and XLA would do it all the same.
+    self.axis_name = _AXIS if len(devices) > 1 else None
     # As pmap's own, lest the second step be compiled again for its result.
     self.mesh = jax.make_mesh(
       (len(devices),),
-      (self.axis_name,),
+      (_AXIS,),
       axis_types=(AxisType.Auto,),
       devices=devices,
     )
@@ -242,7 +244,7 @@ class PmapParallel(_Placement):
     return self._map(fn, in_axes=(None, None, 0, 0, 0), out_axes=None)
 
   def _map(self, fn, **axes):
-    mapped = partial(jax.pmap, axis_name=self.axis_name, **axes)
+    mapped = partial(jax.pmap, axis_name=_AXIS, **axes)
     # With several processes pmap finds the devices of all by itself.
     return mapped(fn, devices=self.devices if self._is_one_process() else None)
 

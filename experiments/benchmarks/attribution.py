@@ -23,8 +23,9 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import tyro
 
-SIDE, PICTURES, CLASSES = 64, 8, 10
+SIDE, CLASSES = 64, 10
 WIDTHS = (32, 32, 64, 64, 128, 128)  # a maximum pools after every second
 STEPS, SAMPLES, WINDOW, STRIDE = 32, 16, 8, 8
 METHODS = (
@@ -38,31 +39,54 @@ METHODS = (
   'lrp',
   'occlusion',
 )
+GRADIENTS = {  # that a method takes
+  'gradient': 1,
+  'gradient_times_input': 1,
+  'smooth_grad': SAMPLES,
+  'integrated_gradients': STEPS,
+  'guided_backprop': 1,
+  'deconvnet': 1,
+}
 
 
-def main(repeats: int = 7) -> None:
+def main(
+  repeats: int = 7,
+  pictures: tuple[int, ...] = (1, 8, 64),
+  methods: tuple[str, ...] = METHODS,
+) -> None:
   """Times every method.
 
   Args:
     repeats: calls of each contestant.
+    pictures: sizes of the batch; rows of others are kept.
+    methods: which; rows of others are kept.
   """
-  rows = []
-  for method in METHODS:
-    rows.append(measured(method, repeats))
-    print(rows[-1], flush=True)
+  path = pathlib.Path(__file__).with_suffix('.json')
+  kept = json.loads(path.read_text()) if path.exists() else []
+  found = {(row['pictures'], row['method']): row for row in kept}
+  for count in pictures:
+    for method in methods:
+      found[count, method] = measured(method, count, repeats)
+      print(found[count, method], flush=True)
+  order = lambda key: (key[0], METHODS.index(key[1]))
+  rows = [found[key] for key in sorted(found, key=order)]
+  path.write_text(json.dumps(rows, indent=1) + '\n')
   lines = [
-    '| method | ours (ms) | Captum (ms) | Captum / ours | spread | ours (MB) |'
-    ' Captum (MB) | first call of ours (s) | largest difference |',
-    '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
+    '| pictures | method | ours (ms) | Captum (ms) | Captum / ours |'
+    ' ours / bare JAX | spread | ours (MB) | Captum (MB) |'
+    ' first call of ours (s) | largest difference |',
+    '| ---: | ---' + ' | ---:' * 9 + ' |',
     *(
-      f'| {r["method"]} | {r["ours_ms"]:.1f} | {r["captum_ms"]:.1f} |'
-      f' {r["ratio"]:.2f} | {r["spread"]:.0%} | {r["ours_mb"]:.0f} |'
-      f' {r["captum_mb"]:.0f} | {r["first_call_s"]:.1f} |'
-      f' {r["difference"]:.1e} |'
+      f'| {r["pictures"]} | {r["method"]} | {r["ours_ms"]:.1f} |'
+      f' {r["captum_ms"]:.1f} | {r["ratio"]:.2f} | {to_bare(r)} |'
+      f' {r["spread"]:.0%} | {r["ours_mb"]:.0f} | {r["captum_mb"]:.0f} |'
+      f' {r["first_call_s"]:.1f} | {r["difference"]:.1e} |'
       for r in rows
     ),
     '',
-    f'{PICTURES} pictures of {SIDE}×{SIDE}; {STEPS} steps, {SAMPLES} samples.'
+    f'Pictures of {SIDE}×{SIDE}; {STEPS} steps, {SAMPLES} samples.'
+    ' Bare JAX: the jitted gradient of a sum of logits alone, as many times as'
+    ' the method takes gradients.'
     ' Spread: of ours, largest less smallest over the median. Difference:'
     ' relative to the largest value; SmoothGrad draws other noise;'
     ' deconvnet lets through what stands at zeros, of which a window of four'
@@ -70,33 +94,41 @@ def main(repeats: int = 7) -> None:
     f' {_versions()}.',
   ]
   print('\n'.join(lines))
-  path = pathlib.Path(__file__).with_suffix('.json')
-  path.write_text(json.dumps(rows, indent=1) + '\n')
   path.with_suffix('.md').write_text('\n'.join(lines) + '\n')
 
 
-def measured(method: str, repeats: int) -> dict:
+def to_bare(row: dict) -> str:
+  """Time over that of so many gradients in bare JAX."""
+  count = GRADIENTS.get(row['method'])
+  return f'{row["ours_ms"] / count / row["bare_ms"]:.2f}' if count else ''
+
+
+def measured(method: str, count: int, repeats: int) -> dict:
   """Times and memory of one method by both."""
-  ours, captum = _ours(method), _captum(method)
+  ours, captum = _ours(method, count), _captum(method, count)
+  bare = _bare(count)
   start = time.perf_counter()
   found = ours()
   first = time.perf_counter() - start
   expected = captum()
-  times = {'ours': [], 'captum': []}
+  bare()
+  times = {'ours': [], 'captum': [], 'bare': []}
   for _ in range(repeats):
-    for name, run in (('ours', ours), ('captum', captum)):
+    for name, run in (('ours', ours), ('captum', captum), ('bare', bare)):
       start = time.perf_counter()
       run()
       times[name].append(1000 * (time.perf_counter() - start))
   median = {name: statistics.median(t) for name, t in times.items()}
   return {
+    'pictures': count,
     'method': method,
     'ours_ms': median['ours'],
     'captum_ms': median['captum'],
+    'bare_ms': median['bare'],
     'ratio': median['captum'] / median['ours'],
     'spread': (max(times['ours']) - min(times['ours'])) / median['ours'],
-    'ours_mb': _in_process(_memory, _ours, method),
-    'captum_mb': _in_process(_memory, _captum, method),
+    'ours_mb': _in_process(_memory, _ours, method, count),
+    'captum_mb': _in_process(_memory, _captum, method, count),
     'first_call_s': first,
     'difference': float(
       np.abs(found - expected).max() / np.abs(expected).max()
@@ -109,9 +141,9 @@ def _in_process(function: Callable, *args):
     return pool.apply(function, args)
 
 
-def _memory(make: Callable, method: str) -> float:
+def _memory(make: Callable, method: str, count: int) -> float:
   """Megabytes by which a first call raises the greatest resident set."""
-  run = make(method)
+  run = make(method, count)
   before = _peak()
   run()
   return _peak() - before
@@ -125,7 +157,7 @@ def _peak() -> float:
 
 
 @functools.cache
-def arrays() -> tuple[list[np.ndarray], np.ndarray]:
+def arrays(pictures: int) -> tuple[list[np.ndarray], np.ndarray]:
   """Kernels, output first, the last dense; and the pictures (N, C, H, W)."""
   rng = np.random.default_rng(0)
   shapes: list[tuple[int, ...]] = [
@@ -139,7 +171,7 @@ def arrays() -> tuple[list[np.ndarray], np.ndarray]:
     for s in shapes
   ]
   return [k.astype(np.float32) for k in kernels], rng.random(
-    (PICTURES, 3, SIDE, SIDE), dtype=np.float32
+    (pictures, 3, SIDE, SIDE), dtype=np.float32
   )
 
 
@@ -181,7 +213,7 @@ def torch_network():
     def forward(self, x):
       return self.head(self.layers(x).flatten(1))
 
-  kernels, _ = arrays()
+  kernels, _ = arrays(1)
   network = Net()
   modules = [*network.layers, network.head]
   weights = [m for m in modules if hasattr(m, 'weight')]
@@ -190,16 +222,12 @@ def torch_network():
   return network.eval()
 
 
-def _ours(method: str) -> Callable[[], np.ndarray]:
+def _ours(method: str, count: int) -> Callable[[], np.ndarray]:
   import jax
-  import jax.numpy as jnp
 
   from bort_jax import attribution, inversion
 
-  kernels, pictures = arrays()
-  params = [jnp.asarray(k) for k in kernels]
-  x = jnp.asarray(np.moveaxis(pictures, 1, -1))
-  target = jnp.arange(PICTURES) % CLASSES
+  params, x, target = _jax_arrays(count)
   apply_fn = inversion.until(jax_network, 'logits')
   options = {
     'smooth_grad': {'key': jax.random.key(0), 'samples': SAMPLES},
@@ -214,13 +242,37 @@ def _ours(method: str) -> Callable[[], np.ndarray]:
   return lambda: np.moveaxis(run(), -1, 1)
 
 
-def _captum(method: str) -> Callable[[], np.ndarray]:
+def _bare(count: int) -> Callable[[], np.ndarray]:
+  import jax
+  import jax.numpy as jnp
+
+  params, x, target = _jax_arrays(count)
+
+  @jax.jit
+  @functools.partial(jax.grad, argnums=1)
+  def gradient(params, x):
+    logits = jax_network(params, x)['logits']
+    return jnp.take_along_axis(logits, target[:, None], axis=1).sum()
+
+  return lambda: np.asarray(gradient(params, x))
+
+
+def _jax_arrays(count: int) -> tuple:
+  import jax.numpy as jnp
+
+  kernels, pictures = arrays(count)
+  x = jnp.asarray(np.moveaxis(pictures, 1, -1))
+  target = jnp.arange(count) % CLASSES
+  return [jnp.asarray(kernel) for kernel in kernels], x, target
+
+
+def _captum(method: str, count: int) -> Callable[[], np.ndarray]:
   import torch
   from captum import attr
 
   network = torch_network()
-  x = torch.from_numpy(arrays()[1])
-  target = torch.arange(PICTURES) % CLASSES
+  x = torch.from_numpy(arrays(count)[1])
+  target = torch.arange(count) % CLASSES
   last = network.layers[-2]  # the last activation
   cam = attr.LayerGradCam(network, last)
   tunnel = attr.NoiseTunnel(attr.Saliency(network))
@@ -243,7 +295,7 @@ def _captum(method: str) -> Callable[[], np.ndarray]:
       target=target,
       n_steps=STEPS,
       method='riemann_middle',
-      internal_batch_size=PICTURES,
+      internal_batch_size=count,
     ),
     'guided_backprop': lambda: attr.GuidedBackprop(network).attribute(
       x, target
@@ -272,4 +324,4 @@ def _versions() -> str:
 
 
 if __name__ == '__main__':
-  main()
+  tyro.cli(main)

@@ -1,11 +1,14 @@
 """Contestants of a benchmark, timed in turns."""
 
 import dataclasses
+import math
 import os
+import random
+import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +33,38 @@ def matmul() -> Contestant:
 
 
 def take_turns(contestants: dict[str, Contestant], repeats: int) -> None:
-  """Times all, one after another and again; the first round counts not."""
+  """Times all in rounds, each in an order of its own; the first counts not."""
+  order = random.Random(0)
   for turn in range(repeats + 1):
-    for c in contestants.values():
+    for c in order.sample([*contestants.values()], len(contestants)):
       start = time.perf_counter()
       c.step()
       if turn:
         c.seconds.append(time.perf_counter() - start)
+
+
+class Ratio(NamedTuple):
+  """Of two contestants' times in the same round: the median of all rounds.
+
+  The true median lies between low and high with a probability of at least 0.95
+  (of order statistics, whatever the distribution), or between the extremes of
+  fewer than six rounds.
+  """
+
+  median: float
+  low: float
+  high: float
+
+
+def ratio(times: list[float], to: list[float]) -> Ratio:
+  """How the times of two contestants compare."""
+  ratios = sorted(a / b for a, b in zip(times, to, strict=True))
+  count, tail, cut = len(ratios), 0.5 ** len(ratios), 0
+  while tail <= 0.025:
+    cut += 1
+    tail += math.comb(count, cut) * 0.5**count
+  cut = max(cut - 1, 0)
+  return Ratio(statistics.median(ratios), ratios[cut], ratios[count - 1 - cut])
 
 
 def machine() -> str:

@@ -158,9 +158,9 @@ def test_divergence_says_where_and_keeps_the_checkpoint(tmp_path):
   assert all(math.isfinite(row.get('loss', 0)) for row in lines(path))
 
 
-@pytest.mark.parametrize('optimizer', ['adamw', 'sgd'])
+@pytest.mark.parametrize(('optimizer', 'every'), [('adamw', 1), ('sgd', 2)])
 def test_a_divergent_constraint_names_the_largest_safe_step(
-  tmp_path, optimizer
+  tmp_path, optimizer, every
 ):
   cautions = []
 
@@ -169,7 +169,7 @@ def test_a_divergent_constraint_names_the_largest_safe_step(
       cautions.extend(finding.message for finding in start.findings)
 
   settings = {**SMALL, 'optimizer': optimizer, 'gamma': 2000.0}
-  settings |= {'learning_rate': 0.05, 'batch_size': 16}
+  settings |= {'learning_rate': 0.05, 'batch_size': 16, 'every': every}
   with pytest.raises(DivergedError) as error:
     train(TrainConfig(run_dir=tmp_path / 'run', **settings), Cautioned())
   message = str(error.value)

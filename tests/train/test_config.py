@@ -26,6 +26,7 @@ from bort_jax.train.errors import RunError
     ('clip_norm', 0.0),
     ('clip_adaptive', 0.0),
     ('accumulate', 0),
+    ('every', 0),
     ('label_smoothing', -0.1),
     ('num_workers', -1),
   ],
@@ -51,6 +52,12 @@ def test_refuses_choices_that_are_none(name, value):
     RunError, match=f'{name} must be one of .*, got {value!r}'
   ):
     TrainConfig(**{name: value})
+
+
+def test_the_hard_constraint_takes_no_turns():
+  with pytest.raises(RunError, match='leave out --every'):
+    TrainConfig(constraint='hard', every=4)
+  assert TrainConfig(constraint='none', every=4).every == 4
 
 
 def test_directories_may_be_strings():

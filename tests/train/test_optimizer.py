@@ -47,6 +47,32 @@ def test_the_constraint_is_what_differs(optimizer):
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
+def test_kernels_take_turns(optimizer):
+  options: Any = {'optimizer': optimizer, 'warmup': 0.0, 'weight_decay': 0.0}
+  options |= {'schedule': 'constant', 'learning_rate': 1e-2, 'momentum': 0.0}
+  params = {name: {'kernel': PARAMS['kernel']} for name in 'abc'}
+  none = jax.tree.map(jnp.zeros_like, params)
+
+  def moves(every, gamma, steps):
+    config = TrainConfig(every=every, gamma=gamma, **options)
+    tx = make_optimizer(config, 9, True)
+    state = tx.init(params)
+    for _ in range(steps):
+      updates: Any
+      updates, state = tx.update(none, state, params)
+      yield {name: updates[name]['kernel'] for name in params}
+
+  (whole,) = moves(1, 3.0, 1)
+  moved = dict.fromkeys(params, 0)
+  for updates in moves(3, 1.0, 3):  # with γ of a third
+    for name, update in updates.items():
+      if jnp.any(update):
+        moved[name] += 1
+        np.testing.assert_allclose(update, whole[name], rtol=1e-5)
+  assert moved == {'a': 1, 'b': 1, 'c': 1}
+
+
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
 def test_hard_is_exact(optimizer):
   config = TrainConfig(optimizer=optimizer, constraint='hard')
   assert error_of(end_of(make_optimizer(config, 300, True))) < 1e-5

@@ -118,6 +118,18 @@ CASES = [
 ]
 
 
+def test_a_pmap_of_one_device_averages_nothing():
+  config = config_of('resnet', parallel='pmap', devices=1)
+  parallel = make_parallel(config)
+  add = lambda state, images, labels, key: (state + images.sum(), labels)
+  batch = parallel.batch(np.ones((4, 2)), np.arange(4))
+  state, labels = parallel.step(add)(np.float32(1), *batch, jax.random.key(0))
+  assert parallel.axis_name is None
+  assert float(state) == 9
+  assert labels.shape == (4,)
+  assert make_parallel(config_of('resnet', parallel='pmap')).axis_name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(('network', 'layout'), CASES)
 def test_many_devices_give_the_result_of_one(network, layout):

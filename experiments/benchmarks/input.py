@@ -1,0 +1,173 @@
+"""Pictures per second that come in, beside what a step of training takes.
+
+The sources of ``bort-jax train``, sets in memory and sets that are streamed
+from disk, with real pictures; alone, and before the step of a run on this
+machine. Contestants take turns: the source alone, the step alone on one batch,
+and the step on what comes from the source, as the trainer has it. Each number
+is the median of several stretches. Where both together are as fast as the step
+alone, the device never waits. From the project's root, with the sets prepared
+in $TFDS_DATA_DIR:
+
+    python experiments/benchmarks/input.py
+"""
+
+import contextlib
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import tyro
+from contestants import machine, ratio
+
+from bort_jax.train import TrainConfig
+from bort_jax.train.comparison import network_of
+from bort_jax.train.optimizer import make_optimizer
+from bort_jax.train.parallel import make_parallel
+from bort_jax.train.source import Source, make_source
+from bort_jax.train.step import StepOptions, first_state, train_step
+
+
+class Case(NamedTuple):
+  """A source and the network that it feeds."""
+
+  steps: int  # in a stretch; four times as many where the source is alone
+  settings: dict[str, Any]
+
+
+_MNIST = {'data': 'mnist', 'model': 'simple_cnn', 'batch_size': 128}
+_CIFAR = {'data': 'cifar10', 'model': 'resnet20', 'batch_size': 128}
+_IMAGENET = {
+  'data': 'imagenet2012',
+  'train_split': 'validation',
+  'test_split': 'validation',
+  'model': 'resnet50',
+  'batch_size': 16,
+  'image_size': 224,
+}
+CASES = {
+  'MNIST, in memory': Case(10, _MNIST),
+  'MNIST, streamed': Case(10, {**_MNIST, 'image_size': 28}),
+  'CIFAR-10, in memory': Case(3, _CIFAR),
+  'CIFAR-10, streamed': Case(3, {**_CIFAR, 'image_size': 32}),
+  'ImageNet, streamed': Case(2, _IMAGENET),
+  'ImageNet, streamed by a process': Case(2, {**_IMAGENET, 'num_workers': 1}),
+}
+
+
+def main(repeats: int = 3, cases: tuple[str, ...] = tuple(CASES)) -> None:
+  """Times every case.
+
+  Args:
+    repeats: stretches of each contestant.
+    cases: sources; of the others the last rows are kept.
+  """
+  path = pathlib.Path(__file__).with_suffix('.json')
+  kept = json.loads(path.read_text()) if path.exists() else {}
+  for name in cases:
+    kept[name] = measured(CASES[name], repeats)
+    path.write_text(json.dumps(kept, indent=1) + '\n')
+  found = {name: kept[name] for name in CASES if name in kept}
+  path.write_text(json.dumps(found, indent=1) + '\n')
+  lines = [
+    '| source | network | source alone, pictures/s | step alone, pictures/s |'
+    ' both, pictures/s | source / step | both / step | range |',
+    '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    *(
+      f'| {name} | {r["network"]} | {r["source"]:,.0f} | {r["step"]:,.1f} |'
+      f' {r["both"]:,.1f} | {r["source"] / r["step"]:,.1f} |'
+      f' {r["share"][0]:.2f} | {r["share"][1]:.2f} … {r["share"][2]:.2f} |'
+      for name, r in found.items()
+    ),
+    '',
+    f'{machine()}.',
+  ]
+  print('\n'.join(lines))
+  path.with_suffix('.md').write_text('\n'.join(lines) + '\n')
+
+
+def measured(case: Case, repeats: int) -> dict[str, Any]:
+  """All numbers of one source."""
+  config = TrainConfig(
+    **{'init': 'default', 'constraint': 'none', 'devices': 1, **case.settings}
+  )
+  source = make_source(config)
+  trained = trainer(config, source)
+  contestants: dict[str, Callable[[], float]] = {
+    'source': partial(read, source, 4 * case.steps),
+    'step': partial(repeated, trained, source, case.steps),
+    'both': partial(fed, trained, source, case.steps),
+  }
+  rates: dict[str, list[float]] = {name: [] for name in contestants}
+  for turn in range(repeats + 1):
+    for name, run in contestants.items():
+      batches_per_second = run()
+      if turn:  # the first compiles
+        rates[name].append(config.batch_size * batches_per_second)
+  return {
+    'network': config.model,
+    'batch': config.batch_size,
+    'image_shape': source.image_shape,
+    **{name: statistics.median(found) for name, found in rates.items()},
+    'share': ratio(rates['both'], rates['step']),
+  }
+
+
+def opened(source: Source) -> contextlib.AbstractContextManager[Any]:
+  """Batches from the first on, ended at the end."""
+  batches: Any = source.train(0)
+  return contextlib.closing(batches)
+
+
+def read(source: Source, steps: int) -> float:
+  """Batches per second of the source alone, after a first one."""
+  with opened(source) as batches:
+    next(batches)
+    start = time.perf_counter()
+    for _ in range(steps):
+      next(batches)
+    return steps / (time.perf_counter() - start)
+
+
+def trainer(config: TrainConfig, source: Source) -> Callable[..., Any]:
+  """A function of a batch that goes on with the training."""
+  parallel = make_parallel(config)
+  network = network_of(config, source, parallel)
+  tx = make_optimizer(config, 1000, constrained=False)
+  step = parallel.step(partial(train_step, network, tx, StepOptions()))
+  weights = parallel.init(network.init)
+  carry = [parallel.init(partial(first_state, tx, False), *weights)]
+  key = jax.random.key(0)
+
+  def run(batch):
+    carry[0], metrics = step(carry[0], *parallel.batch(*batch), key)
+    return metrics
+
+  return run
+
+
+def repeated(trained: Callable, source: Source, steps: int) -> float:
+  """Batches per second of steps on one of them."""
+  with opened(source) as batches:
+    batch = next(batches)
+  jax.block_until_ready(trained(batch))
+  start = time.perf_counter()
+  jax.block_until_ready([trained(batch) for _ in range(steps)])
+  return steps / (time.perf_counter() - start)
+
+
+def fed(trained: Callable, source: Source, steps: int) -> float:
+  """Batches per second of steps on what comes from the source."""
+  with opened(source) as batches:
+    jax.block_until_ready(trained(next(batches)))
+    start = time.perf_counter()
+    jax.block_until_ready([trained(next(batches)) for _ in range(steps)])
+    return steps / (time.perf_counter() - start)
+
+
+if __name__ == '__main__':
+  tyro.cli(main)

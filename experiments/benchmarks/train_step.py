@@ -1,0 +1,229 @@
+"""Steps of training: ours, Flax's Linen's and PyTorch's, side by side.
+
+Random pictures on one device, float32. Ours is the step of ``bort-jax train``,
+batch transfer included, without the constraint, with it, with turns, and as a
+pmap. The others have a network of the same layers and as many parameters: a
+step as Flax's ImageNet example has it, decay in the loss, compiled by
+``jax.jit``; and torchvision's network in channels-last memory, as it is and
+compiled by ``torch.compile``, with PyTorch's fused optimizer. Convolutional
+networks train by SGD with momentum, transformers by AdamW.
+
+Contestants take turns in one process, and a product of matrices with them, for
+the machine's float32 rate; each time is the median of several. Utilization is
+three forward passes, as XLA counts their operations, over what the product does
+in that time. From the project's root, where torch and torchvision may be
+missing:
+
+    python experiments/benchmarks/train_step.py
+
+Below is what Bort adds to a step of a larger batch, if a step grows in
+proportion with its pictures and the update not at all: once by what update.py
+has kept of the update alone, that and the step each in units of the matrix
+product of their own run; and once by the steps timed here.
+"""
+
+import importlib.util
+import json
+import math
+import pathlib
+import statistics
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from contestants import SIDE, Contestant, machine, matmul, ratio, take_turns
+from flax import nnx
+from train_step_cases import CASES, Case, Step, config_of
+from train_step_linen import linen_step
+from train_step_torch import torch_step
+
+from bort_jax import nn
+from bort_jax.train.network import make_model, make_network
+from bort_jax.train.optimizer import make_optimizer
+from bort_jax.train.parallel import make_parallel
+from bort_jax.train.step import StepOptions, first_state, train_step
+
+# What differs from the step without constraint.
+OURS: dict[str, dict[str, Any]] = {
+  'ours': {'constraint': 'none'},
+  'ours, Bort': {},
+  'ours, Bort every=4': {'every': 4},
+  'ours, pmap': {'constraint': 'none', 'parallel': 'pmap'},
+}
+LARGE = 128  # pictures in the step of which Bort's share is told
+TURNS = {
+  'bort_sgd': 1,
+  'bort_sgd, every=2': 2,
+  'bort_sgd, every=4': 4,
+  'bort_sgd, every=8': 8,
+}
+STEPS = {1: 'ours, Bort', 4: 'ours, Bort every=4'}
+
+
+def main(repeats: int = 7, cases: tuple[str, ...] = tuple(CASES)) -> None:
+  """Times every contestant.
+
+  Args:
+    repeats: steps of each.
+    cases: networks; of the others the last rows are kept.
+  """
+  path = pathlib.Path(__file__).with_suffix('.json')
+  kept = json.loads(path.read_text()) if path.exists() else {}
+  for name in cases:
+    kept[name] = measured(CASES[name], repeats)
+  found = {name: kept[name] for name in CASES if name in kept}
+  path.write_text(json.dumps(found, indent=1) + '\n')
+  updates = json.loads(path.with_name('update.json').read_text())
+  text = page(found, updates)
+  print(text)
+  path.with_suffix('.md').write_text(text)
+
+
+def page(found: dict[str, Any], updates: dict[str, Any]) -> str:
+  """All tables."""
+  tables = [line for name in found for line in table(found[name])]
+  return '\n'.join([*tables, *shares(found, updates)]) + '\n'
+
+
+def measured(case: Case, repeats: int) -> dict[str, Any]:
+  """All numbers of one network."""
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (case.batch, *case.image_shape), np.uint8)
+  labels = rng.integers(0, case.num_classes, case.batch).astype(np.int32)
+  steps = {
+    **{name: ours(case, images, labels, **o) for name, o in OURS.items()},
+    'Linen': linen_step(case, images, labels),
+  }
+  if importlib.util.find_spec('torchvision'):
+    for name, compiles in (('torch', False), ('torch, compiled', True)):
+      steps[name] = torch_step(case, images, labels, compiles=compiles)
+  contestants = {name: Contestant(step.run) for name, step in steps.items()}
+  contestants['matmul'] = matmul()
+  take_turns(contestants, repeats)
+  seconds = {name: c.seconds for name, c in contestants.items()}
+  medians = {name: statistics.median(s) for name, s in seconds.items()}
+  rate = 2 * SIDE**3 / medians['matmul']
+  forward = forward_flop(case)
+  return {
+    **case._asdict(),
+    'forward_gflop': forward / 1e9,
+    'gflop_per_s': rate / 1e9,
+    'matmul_seconds': medians['matmul'],
+    'machine': machine(),
+    'rows': [
+      {
+        'contestant': name,
+        'parameters': step.parameters,
+        'seconds': medians[name],
+        'all_seconds': [round(x, 4) for x in seconds[name]],
+        'pictures_per_s': case.batch / medians[name],
+        'ratio': ratio(seconds[name], seconds['ours']),
+        'spread': (max(seconds[name]) - min(seconds[name])) / medians[name],
+        'utilization': 3 * forward * case.batch / medians[name] / rate,
+      }
+      for name, step in steps.items()
+    ],
+  }
+
+
+def ours(case: Case, images, labels, **options: Any) -> Step:
+  """The step of ``bort-jax train``."""
+  config = config_of(case, **options)
+  parallel = make_parallel(config)
+  make = partial(
+    make_model, config, case.image_shape, case.num_classes, parallel.axis_name
+  )
+  network = make_network(make)
+  tx = make_optimizer(config, 1000, config.constraint != 'none')
+  step = parallel.step(
+    partial(train_step, network, tx, StepOptions(axis_name=parallel.axis_name))
+  )
+  weights = parallel.init(network.init)
+  carry = [parallel.init(partial(first_state, tx, False), *weights)]
+  key = jax.random.key(0)
+
+  def run():
+    carry[0], metrics = step(carry[0], *parallel.batch(images, labels), key)
+    jax.block_until_ready((carry[0], metrics))
+
+  leaves = jax.tree.leaves(weights[0])
+  return Step(run, sum(math.prod(leaf.shape) for leaf in leaves))
+
+
+def forward_flop(case: Case) -> float:
+  """Operations of a forward pass of one picture."""
+  make = partial(
+    make_model, config_of(case), case.image_shape, case.num_classes
+  )
+  model = nnx.eval_shape(make)
+  model.eval()
+  apply_fn, params = nn.functional(model)
+  x = jax.ShapeDtypeStruct((1, *case.image_shape), 'float32')
+  counted: Any = jax.jit(apply_fn).lower(params, x).cost_analysis()
+  return counted['flops']
+
+
+def table(found: dict[str, Any]) -> list[str]:
+  """The rows of one network."""
+  height, width, _ = found['image_shape']
+  return [
+    f'**{found["network"]}**: {found["batch"]} pictures of {height}×{width},'
+    f' {found["forward_gflop"]:.2f} GFLOP forward each; float32 matmul'
+    f' {found["gflop_per_s"]:.0f} GFLOP/s. {found["machine"]}.',
+    '',
+    '| contestant | pictures/s | spread | time / ours | 95 % interval |'
+    ' utilization | parameters |',
+    '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    *(
+      f'| {r["contestant"]} | {r["pictures_per_s"]:.2f} | {r["spread"]:.0%} |'
+      f' {r["ratio"][0]:.3f} | {r["ratio"][1]:.2f} … {r["ratio"][2]:.2f} |'
+      f' {r["utilization"]:.0%} | {r["parameters"]:,} |'
+      for r in found['rows']
+    ),
+    '',
+  ]
+
+
+def shares(found: dict[str, Any], updates: dict[str, Any]) -> list[str]:
+  """Bort's share of a large step, by turns."""
+  lines = [
+    f'What bort_sgd adds to a step of {LARGE} pictures, by `every`.',
+    '',
+    '| network | every | by update.md | by the steps above | 95 % interval |',
+    '| --- | ---: | ---: | ---: | ---: |',
+  ]
+  for name in ('resnet50', 'vit_s'):
+    if name in found and name in updates:
+      trained = found[name]
+      ratios = {row['contestant']: row['ratio'] for row in trained['rows']}
+      for contestant, every in TURNS.items():
+        by_update = share_by_update(contestant, trained, updates[name])
+        line = f'| {name} | {every} | {by_update:.2%} |'
+        timed = ratios.get(STEPS.get(every))
+        if timed:
+          of_large = trained['batch'] / LARGE
+          median, low, high = ((r - 1) * of_large for r in timed)
+          line += f' {median:.2%} | {low:.2%} … {high:.2%} |'
+        else:
+          line += ' | |'
+        lines.append(line)
+  return lines
+
+
+def share_by_update(
+  contestant: str, trained: dict[str, Any], updated: dict[str, Any]
+) -> float:
+  """What an optimizer adds, over a large step without it."""
+  milliseconds = {row['contestant']: row for row in updated['rows']}
+  added = milliseconds[contestant]['added_ms'] / milliseconds['matmul']['ms']
+  (seconds,) = (
+    row['seconds'] for row in trained['rows'] if row['contestant'] == 'ours'
+  )
+  step = seconds / trained['matmul_seconds'] * LARGE / trained['batch']
+  return added / step
+
+
+if __name__ == '__main__':
+  tyro.cli(main)
