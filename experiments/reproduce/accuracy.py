@@ -13,14 +13,15 @@ Each of SGD (momentum 0.9), AdamW, LAMB and Muon is trained in seven ways:
 All networks have a learned scale of the logits. The primary question is the
 paper's, Bort − plain for each optimizer, and its control, Bort − orthogonal
 init; it was named while the first trainings ran, before there was a table. The
-budget was fixed before anything was trained: for each of the 28 ways three learning rates × two weight
-decays, one seed that is not used again, on a part of the training set; the best
-accuracy on another part of the training set wins, of equals the lowest loss.
-Then five seeds, judged on the test set. Seeds give weights and batches and are
-the same for all, so differences are taken seed by seed. Writes into
-``accuracy/DATA_MODEL/``; what is there in its ``runs.jsonl`` is not done again.
-From the project's root, on a CPU (the first is short, 15 minutes of one core;
-the others go on for hours, --minutes stops them in time and they are repeated):
+budget was fixed before anything was trained: for each of the 28 ways three
+learning rates × two weight decays, one seed that is not used again, on a part
+of the training set; the best accuracy on another part of the training set
+wins, of equals the lowest loss. Then five seeds, judged on the test set. Seeds
+give weights and batches and are the same for all, so differences are taken seed
+by seed. Writes into ``accuracy/DATA_MODEL/``; what is there in its
+``runs.jsonl`` is not done again. From the project's root, on a CPU (the first
+is short, 25 minutes of one core; the others go on for hours, --minutes stops
+them in time and they are repeated):
 
     python experiments/reproduce/accuracy.py --data-dir DIR \
       --model-options 'widths=(6,12,16,32,64)' --train-split 'train[:10%]'

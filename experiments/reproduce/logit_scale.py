@@ -5,10 +5,10 @@ AdamW, Muon} × {with, without BatchNorm behind each convolution}, all from
 orthogonal kernels. Bort has γ = 1 with SGD and 10 with the others. Fixed before
 anything was trained: three learning rates of each arm, no weight decay, one
 seed that is not used again, judged on a held-out part of the training set; then
-five seeds on the test set. "As accurate" means within
-half a point, which was said while the first trainings ran. Where the
-network names its features, pictures are run to them and back too, by
-transposition and by least squares. Writes into
+five seeds on the test set. "As accurate" means within half a point, which was
+said while the first trainings ran. Where the network names its features,
+pictures are run to them and back too, by transposition and by least squares.
+Writes into
 ``logit_scale/DATA_MODEL/``; what is there in its ``runs.jsonl`` is not done
 again. From the project's root (ten minutes of one core each; --minutes stops it
 in time, and it is repeated):

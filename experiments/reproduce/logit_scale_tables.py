@@ -48,12 +48,12 @@ _FOREWORD = (
   ' seeds, paired, with their 95 % interval (Student, each by itself). In'
   ' **bold**: zero is outside after the correction for all differences of the'
   ' table (Bonferroni). With ≈: as accurate, the 90 % interval lies within'
-  f' ±{MARGIN} points (two one-sided tests, each by itself). Every arm had three trainings to'
-  ' find its learning rate, which has a * where it is at an end of what was'
-  ' tried. The orthogonality error is the largest entry of W Wᵀ − I over all'
-  ' kernels. The last two columns are relative errors of pictures run to the'
-  ' last features and back, mean over pictures and seeds: 0 is perfect, 1 what'
-  ' a black picture gets.' + FAILED_NOTE
+  f' ±{MARGIN} points (two one-sided tests, each by itself). Every arm had'
+  ' three trainings to find its learning rate, which has a * where it is at an'
+  ' end of what was tried. The orthogonality error is the largest entry of'
+  ' W Wᵀ − I over all kernels. The last two columns are relative errors of'
+  ' pictures run to the last features and back, mean over pictures and seeds: 0'
+  ' is perfect, 1 what a black picture gets.' + FAILED_NOTE
 )
 
 

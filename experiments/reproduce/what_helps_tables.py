@@ -52,10 +52,9 @@ _FOREWORD = (
   ' ``ada``, the start at a = 1), paired by seed, with its 95 % interval'
   ' (Student, each by itself); in **bold** zero is outside after the correction'
   ' for all differences of the table (Bonferroni). With ≈: as accurate, the'
-  f' 90 % interval lies within ±{MARGIN} points, each by itself. The baseline is'
-  ' the same constraint with a = 1, with a constrained head, or corrected at'
-  ' every step. The orthogonality error is'
-  ' the largest entry of W Wᵀ/a − I'
+  f' 90 % interval lies within ±{MARGIN} points, each by itself. The baseline'
+  ' is the same constraint with a = 1, with a constrained head, or corrected at'
+  ' every step. The orthogonality error is the largest entry of W Wᵀ/a − I'
   ' over all kernels, a free head included; of ``ada`` it is taken at a = 1.'
   + FAILED_NOTE
 )
