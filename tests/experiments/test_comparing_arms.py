@@ -1,9 +1,11 @@
 """The pure parts of the experiments that compare arms."""
 
+import dataclasses
 import json
 
 import accuracy
 import constraint
+import imagenet_recipes
 import jax
 import jax.numpy as jnp
 import logit_scale
@@ -22,6 +24,7 @@ from penalties import add_penalty, soft_orthogonality, srip
 from runs_report import arm_in, task_in
 
 from bort_jax import MatrixAxes, bort_sgd
+from bort_jax.configs import load_config
 from bort_jax.correction import bort_correction
 from bort_jax.nn import PatchNet, SimpleCNN
 from bort_jax.selection import default_rule
@@ -269,3 +272,27 @@ def test_each_convolution_gets_a_normalization(model, count):
 )
 def test_arms_are_as_many_as_told_and_differ(arms, count):
   assert len(arms) == len(set(arms)) == count
+
+
+def test_a_recipe_is_shrunk_and_told(tmp_path, monkeypatch):
+  recipe = load_config('imagenet_resnet50')
+  small = imagenet_recipes.shrunk(recipe, 200, 4, 4, 'validation')
+  assert small.train_split == 'validation[:200]'
+  assert small.learning_rate == pytest.approx(recipe.learning_rate * 4 / 1024)
+  assert (small.model, small.image_size) == ('resnet50', 224)
+  monkeypatch.setattr(imagenet_recipes, 'RESULTS', tmp_path)
+  kept = KeptRuns(tmp_path / 'runs.jsonl')
+  facts = {'config': 'some', 'settings': dataclasses.asdict(small)}
+  kept.add(
+    facts,
+    {
+      'steps': 200,
+      'losses': [7.0, 6.0, 5.5],
+      'spectra': [(0.1, 2.0), (0.5, 1.5)],
+      'seconds': 400.0,
+    },
+  )
+  assert kept.find(facts)
+  imagenet_recipes.write(kept.rows)
+  text = (tmp_path / 'table.md').read_text()
+  assert '| 200 | 7.000 | 5.500 | 0.1 … 2 | 0.5 … 1.5 | 2.0 |' in text
