@@ -28,7 +28,12 @@ from bort_jax.report.page import Content, render
 from bort_jax.report.pictures import PROTOCOL_MARGIN, read_pictures
 from bort_jax.report.run import run_drawings, run_table, settings_of, summary_of
 from bort_jax.report.shown import Shown, attempt
-from bort_jax.report.subject import Subject, fresh_parameters, make_subject
+from bort_jax.report.subject import (
+  Subject,
+  feature_depth,
+  fresh_parameters,
+  make_subject,
+)
 from bort_jax.report.units_page import UNITS_PAGE
 from bort_jax.report.write import check_place, write_whole
 from bort_jax.train.config import TrainConfig
@@ -71,8 +76,9 @@ def explain(
       networks have two more, their own: bcos and bcos_picture.
     newton_steps: most steps of Gauss–Newton in a segment that is run backwards
       by it, each with five times as many iterations of its linear problem.
-      Where they do not undo it, the methods that run the network backwards for
-      every class or unit are left out, unless they are named.
+      Where a segment is not undone (a twentieth of what comes out is still
+      missed), the methods that run it backwards for every class or unit are
+      left out, unless they are named.
     data_dir: TFDS directory, if it is no longer where the run found it.
     tell: hears what is being done.
 
@@ -184,6 +190,7 @@ def _content(
     to_unit_range(test.pixels[-_BACKGROUND:]),
     asked.newton_steps,
   )
+  depth = feature_depth(subject, next(iter(run.weights.values())))
   labels = {
     name: plots.label_of(name, run.config.constraint) for name in run.weights
   }
@@ -200,7 +207,7 @@ def _content(
       )
     )
     statements.append(statement(label, certain, asked.newton_steps))
-    missing = left_out(asked.unnamed, certain, asked.newton_steps)
+    missing = left_out(asked.unnamed, certain, asked.newton_steps, depth)
     tell(f'{label}: maps and reconstructions')
     views[name] = _views(asked.shown, missing, subject, weights, pictures, x)
     tell(f'{label}: metrics')
