@@ -41,6 +41,7 @@ from bort_jax.train.errors import RunError
 from bort_jax.train.report import Restored, restore_run
 from bort_jax.train.run_dir import read_config
 from bort_jax.train.step import to_unit_range
+from bort_jax.validation import check_steps
 
 REPORT = 'report.html'  # its name in the directory of a run
 NEWTON_STEPS = 10  # on a page
@@ -87,7 +88,8 @@ def explain(
 
   Raises:
     RunError: if there is no run or checkpoint, a picture cannot be read, there
-      is no such method, no picture is asked for, or the page cannot be written.
+      is no such method, no picture or no step is asked for, or the page cannot
+      be written.
 
   Examples:
     >>> import pathlib
@@ -103,11 +105,7 @@ def explain(
   chosen = choose_methods(tuple(methods))
   output = output or run_dir / REPORT
   check_place(output)
-  if num_pictures < 0 or num_pictures + len(images) == 0:
-    raise RunError(
-      f'A report needs pictures: num_pictures is {num_pictures}, and there are'
-      f' {len(images)} images.'
-    )
+  _check_numbers(num_pictures, len(images), newton_steps)
   tell('restoring the networks')
   run = restore_run(config, checkpoint)
   if not methods:
@@ -125,6 +123,20 @@ def explain(
     content = content._replace(units=UNITS_PAGE)
   write_whole(output, render(content))
   return output
+
+
+def _check_numbers(
+  num_pictures: int, num_images: int, newton_steps: int
+) -> None:
+  if num_pictures < 0 or num_pictures + num_images == 0:
+    raise RunError(
+      f'A report needs pictures: num_pictures is {num_pictures}, and there are'
+      f' {num_images} images.'
+    )
+  try:
+    check_steps('newton_steps', newton_steps)
+  except ValueError as error:
+    raise RunError(str(error)) from error
 
 
 def has_units(run_dir: pathlib.Path, output: pathlib.Path) -> bool:

@@ -164,6 +164,7 @@ def test_a_page_that_cannot_be_written_leaves_what_was_there(
     ({'methods': ('gradient', 'gradeint')}, "no method 'gradeint'; there are"),
     ({'num_pictures': 0}, 'needs pictures'),
     ({'num_pictures': -1}, 'needs pictures'),
+    ({'newton_steps': 0}, 'newton_steps must be an integer, at least 1'),
     ({'output': pathlib.Path('missing/page.html')}, 'is in no directory'),
     ({'output': pathlib.Path('.')}, 'is a directory'),
   ],
