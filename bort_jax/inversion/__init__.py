@@ -12,6 +12,7 @@ from bort_jax.inversion.invert import invert as invert
 from bort_jax.inversion.invert import reconstruct as reconstruct
 from bort_jax.inversion.layers import Layer as Layer
 from bort_jax.inversion.layers import rest as rest
+from bort_jax.inversion.layers import segments_before as segments_before
 from bort_jax.inversion.layers import until as until
 from bort_jax.inversion.report import Segment as Segment
 from bort_jax.inversion.saliency import class_saliency as class_saliency

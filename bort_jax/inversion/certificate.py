@@ -57,8 +57,10 @@ class SegmentCertificate:
   its energy: the share that is lost where undoing is a projection, and more
   than 1 where it adds something else."""
   newton_steps: jax.Array
-  """() steps of Gauss–Newton in undoing what x brings about here; as many as
-  are allowed, where they did not converge."""
+  """() steps of Gauss–Newton in undoing what x brings about here."""
+  residual: jax.Array
+  """(N,) ‖s(x̂) − y‖ / ‖y‖ of what x brings about here, y, and of what that is
+  undone to, x̂: large where steps did not suffice, or led to a local minimum."""
 
 
 class Certificate(NamedTuple):
@@ -201,6 +203,7 @@ def _of_segment(
   tangent = tangent_map(setting.function(piece), entered)
   least, greatest = stretches(piece, tangent)
   undone = undo(piece, setting, left, None)
+  miss = setting.function(piece)(undone.x) - left
   return SegmentCertificate(
     index,
     piece.kind,
@@ -215,6 +218,7 @@ def _of_segment(
     null_space_share(piece, undone, None),
     relative_norms(undone.x - entered, entered) ** 2,
     jnp.asarray(undone.newton_steps, jnp.int32),
+    relative_norms(miss, left),
   )
 
 

@@ -55,6 +55,43 @@ def until(apply_fn: Callable[[Any, jax.Array], Any], layer: Layer) -> Until:
   return Until(apply_fn, layer)
 
 
+def segments_before(
+  apply_fn: Callable[[Any, jax.Array], Any],
+  params: Any,
+  x: jax.Array | jax.ShapeDtypeStruct,
+  layer: Layer,
+) -> int:
+  """How many segments a function is cut into up to the end of a layer.
+
+  Args:
+    apply_fn: the function, see :func:`until`.
+    params: its parameters.
+    x: its input, for shape and dtype.
+    layer: the layer.
+
+  Returns:
+    The number: those with a smaller index are what an inversion from the layer
+    runs backwards.
+
+  Raises:
+    InversionError: if there is no such layer, or it cannot be read.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from bort_jax import inversion
+    >>> def outputs(params, x):
+    ...   half = x @ params
+    ...   return {'half': half, 'logits': jnp.maximum(half, 0)}
+    >>> of = lambda layer: inversion.segments_before(
+    ...   outputs, jnp.eye(2), jnp.ones((1, 2)), layer
+    ... )
+    >>> of('half'), of('logits')
+    (1, 2)
+  """
+  like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+  return len(cut(trace(until(apply_fn, layer), params, like)))
+
+
 def rest(
   apply_fn: Callable[[Any, jax.Array], Any],
   params: Any,

@@ -44,8 +44,7 @@ class Segment:
   steps: jax.Array
   """() iterations."""
   newton_steps: jax.Array
-  """() of these, steps of Gauss–Newton; as many as are allowed, where they did
-  not converge."""
+  """() of these, steps of Gauss–Newton; the residual tells how far they led."""
   singular_values: jax.Array
   """(2,) least and greatest of the tangent at x, as far as twelve Lanczos steps
   find them; those below 1e-4 of the greatest count as zero and are left out."""

@@ -10,6 +10,7 @@ import numpy as np
 from bort_jax.inversion import Certificate, SegmentCertificate
 from bort_jax.report.html import Table
 from bort_jax.report.method import Method
+from bort_jax.report.undone import not_undone, residual_left
 
 
 class Statement(NamedTuple):
@@ -36,48 +37,57 @@ def statement(
     return Statement(f'There is no certificate of {label}: {found}', None)
   headings, *rows = found.rows()
   table = Table(f'Segments of {label}', headings, {'': rows})
-  said = (_whole(label, found), _loss(found), _ended(found, newton_steps))
+  said = (_whole(label, found), _loss(found), _left(found, newton_steps))
   return Statement(' '.join(filter(None, said)), table)
 
 
-def not_undone(
-  found: Certificate | str, newton_steps: int
-) -> list[SegmentCertificate]:
-  """The segments for which that many steps of Gauss–Newton were too few."""
-  if isinstance(found, str):
-    return []
-  return [s for s in found.segments if int(s.newton_steps) >= newton_steps]
-
-
 def left_out(
-  methods: Sequence[Method], found: Certificate | str, newton_steps: int
+  methods: Sequence[Method],
+  found: Certificate | str,
+  newton_steps: int,
+  depth: int,
 ) -> dict[str, str]:
-  """Which methods a page leaves out because they would take too long.
+  """Which methods a page leaves out because their maps would be of the error.
 
-  Where the network does not come back in the steps that it has, what runs it
-  backwards for every class or unit spends all of them every time, and shows
-  what then is left of the error.
+  Where a segment does not come back from what it brings about itself, what runs
+  it backwards for every class or unit shows what is left of the error, and
+  takes long for it.
 
   Args:
     methods: the methods that nobody asked for by name.
     found: the certificate of the network, or why there is none.
     newton_steps: how many steps it had.
+    depth: how many segments there are up to the last feature map.
 
   Returns:
     The reason, by the names of the methods.
   """
-  stuck = not_undone(found, newton_steps)
-  if not stuck:
+  if isinstance(found, str):
     return {}
-  last = stuck[-1]
-  return {
-    m.name: f'Left out: it runs the network backwards for every class, and'
-    f' {newton_steps} steps of Gauss–Newton do not undo segment {last.index}'
-    f' ({last.source}). --methods {m.name} asks for it all the same,'
-    ' --newton-steps gives it more steps.'
-    for m in methods
-    if m.backwards
+  stuck = not_undone(found.segments)
+  crossed = {
+    'logits': stuck,
+    'feature_map': [s for s in stuck if s.index < depth],
   }
+  return {
+    m.name: _why_left_out(m, crossed[m.backwards][-1], newton_steps)
+    for m in methods
+    if m.backwards and crossed[m.backwards]
+  }
+
+
+def _why_left_out(
+  method: Method, last: SegmentCertificate, newton_steps: int
+) -> str:
+  """The reason, and what can be done."""
+  advice = f' --methods {method.name} asks for it all the same'
+  if int(last.newton_steps) >= newton_steps:
+    advice += ', --newton-steps gives it more steps'
+  return (
+    'Left out: it runs the network backwards for every class, and Gauss–Newton'
+    f' does not undo segment {last.index} ({last.source}):'
+    f' {residual_left(last)}.{advice}.'
+  )
 
 
 def lipschitz(found: Certificate | str) -> jax.Array | None:
@@ -118,13 +128,11 @@ def _loss(found: Certificate) -> str:
   )
 
 
-def _ended(found: Certificate, newton_steps: int) -> str:
+def _left(found: Certificate, newton_steps: int) -> str:
   """Where what is lost is not known to the end."""
-  stuck = [str(s.index) for s in not_undone(found, newton_steps)]
-  if not stuck:
-    return ''
-  return (
-    f'The energy lost in segment {", ".join(stuck)} is what'
-    f' {newton_steps} steps of Gauss–Newton leave (--newton-steps), which did'
-    ' not converge.'
+  return ' '.join(
+    f'The energy lost in segment {segment.index} is what Gauss–Newton leaves,'
+    f' which does not undo it: {residual_left(segment)} (--newton-steps'
+    f' {newton_steps}).'
+    for segment in not_undone(found.segments)
   )

@@ -28,7 +28,12 @@ from bort_jax.report.page import Content, render
 from bort_jax.report.pictures import PROTOCOL_MARGIN, read_pictures
 from bort_jax.report.run import run_drawings, run_table, settings_of, summary_of
 from bort_jax.report.shown import Shown, attempt
-from bort_jax.report.subject import Subject, fresh_parameters, make_subject
+from bort_jax.report.subject import (
+  Subject,
+  feature_depth,
+  fresh_parameters,
+  make_subject,
+)
 from bort_jax.report.units_page import UNITS_PAGE
 from bort_jax.report.write import check_place, write_whole
 from bort_jax.train.config import TrainConfig
@@ -36,6 +41,7 @@ from bort_jax.train.errors import RunError
 from bort_jax.train.report import Restored, restore_run
 from bort_jax.train.run_dir import read_config
 from bort_jax.train.step import to_unit_range
+from bort_jax.validation import check_steps
 
 REPORT = 'report.html'  # its name in the directory of a run
 NEWTON_STEPS = 10  # on a page
@@ -71,8 +77,9 @@ def explain(
       networks have two more, their own: bcos and bcos_picture.
     newton_steps: most steps of Gauss–Newton in a segment that is run backwards
       by it, each with five times as many iterations of its linear problem.
-      Where they do not undo it, the methods that run the network backwards for
-      every class or unit are left out, unless they are named.
+      Where a segment is not undone (a twentieth of what comes out is still
+      missed), the methods that run it backwards for every class or unit are
+      left out, unless they are named.
     data_dir: TFDS directory, if it is no longer where the run found it.
     tell: hears what is being done.
 
@@ -81,7 +88,8 @@ def explain(
 
   Raises:
     RunError: if there is no run or checkpoint, a picture cannot be read, there
-      is no such method, no picture is asked for, or the page cannot be written.
+      is no such method, no picture or no step is asked for, or the page cannot
+      be written.
 
   Examples:
     >>> import pathlib
@@ -97,11 +105,7 @@ def explain(
   chosen = choose_methods(tuple(methods))
   output = output or run_dir / REPORT
   check_place(output)
-  if num_pictures < 0 or num_pictures + len(images) == 0:
-    raise RunError(
-      f'A report needs pictures: num_pictures is {num_pictures}, and there are'
-      f' {len(images)} images.'
-    )
+  _check_numbers(num_pictures, len(images), newton_steps)
   tell('restoring the networks')
   run = restore_run(config, checkpoint)
   if not methods:
@@ -119,6 +123,20 @@ def explain(
     content = content._replace(units=UNITS_PAGE)
   write_whole(output, render(content))
   return output
+
+
+def _check_numbers(
+  num_pictures: int, num_images: int, newton_steps: int
+) -> None:
+  if num_pictures < 0 or num_pictures + num_images == 0:
+    raise RunError(
+      f'A report needs pictures: num_pictures is {num_pictures}, and there are'
+      f' {num_images} images.'
+    )
+  try:
+    check_steps('newton_steps', newton_steps)
+  except ValueError as error:
+    raise RunError(str(error)) from error
 
 
 def has_units(run_dir: pathlib.Path, output: pathlib.Path) -> bool:
@@ -184,6 +202,7 @@ def _content(
     to_unit_range(test.pixels[-_BACKGROUND:]),
     asked.newton_steps,
   )
+  depth = feature_depth(subject, next(iter(run.weights.values())))
   labels = {
     name: plots.label_of(name, run.config.constraint) for name in run.weights
   }
@@ -200,7 +219,7 @@ def _content(
       )
     )
     statements.append(statement(label, certain, asked.newton_steps))
-    missing = left_out(asked.unnamed, certain, asked.newton_steps)
+    missing = left_out(asked.unnamed, certain, asked.newton_steps, depth)
     tell(f'{label}: maps and reconstructions')
     views[name] = _views(asked.shown, missing, subject, weights, pictures, x)
     tell(f'{label}: metrics')

@@ -25,5 +25,5 @@ class Method(NamedTuple):
   in_turn: bool = False
   """Whether it takes one class after another, where all at once are slower to
   compile than to compute."""
-  backwards: bool = False
-  """Whether it runs the network backwards, for each class or unit anew."""
+  backwards: Literal['logits', 'feature_map'] | None = None
+  """From where it runs the network backwards, for each class or unit anew."""

@@ -207,7 +207,7 @@ METHODS = (
     ' each layer.',
     _backtrack,
     in_turn=True,
-    backwards=True,
+    backwards='logits',
   ),
   Method(
     'class_saliency',
@@ -216,6 +216,6 @@ METHODS = (
     'What the units of the last feature map that speak for the class see when'
     ' they are run backwards.',
     _class_saliency,
-    backwards=True,
+    backwards='feature_map',
   ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bort_jax.inversion import InversionError, segments_before
 from bort_jax.metrics.layer_outputs import named_outputs
 from bort_jax.train.network import Network, make_model, make_network
 from bort_jax.train.report import Restored
@@ -98,6 +99,26 @@ def make_subject(
     background,
     newton_steps,
   )
+
+
+def feature_depth(subject: Subject, weights: Any) -> int:
+  """How many segments there are up to the last feature map.
+
+  Args:
+    subject: the network.
+    weights: its parameters and statistics.
+
+  Returns:
+    The number; 0 where no map is named, or the function cannot be read: what
+    needs the map says so itself.
+  """
+  layer = subject.feature_map
+  if layer is None:
+    return 0
+  try:
+    return segments_before(subject.outputs, weights, subject.background, layer)
+  except InversionError:
+    return 0
 
 
 def fresh_parameters(run: Restored) -> Any:

@@ -56,6 +56,7 @@ def test_a_certificate_counts_them_and_keeps_its_bounds(bcos):
   few = certificate_of(bcos, newton_steps=1, linear_steps=2)
   many = certificate_of(bcos)
   assert int(few.segments[0].newton_steps) == 1
+  assert few.segments[0].residual.max() > 100 * many.segments[0].residual.max()
   assert 1 < int(many.segments[0].newton_steps) < 100
   np.testing.assert_array_equal(few.upper, many.upper)
   assert few.lost_energy.max() > many.lost_energy.max()

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 from flax import nnx
 
-from bort_jax import attribution, metrics, nn, plots
+from bort_jax import attribution, inversion, metrics, nn, plots
 from bort_jax.attribution import AttributionError
 from bort_jax.report.backwards import WAYS, reconstructions
 from bort_jax.report.gather import spread
@@ -21,7 +21,7 @@ from bort_jax.report.method import Method
 from bort_jax.report.methods import choose_methods
 from bort_jax.report.png import encode
 from bort_jax.report.run import settings_of
-from bort_jax.report.subject import make_subject
+from bort_jax.report.subject import feature_depth, make_subject
 from bort_jax.train import TrainConfig
 from bort_jax.train.augment import Recipe
 from bort_jax.train.network import make_network
@@ -64,6 +64,21 @@ def test_the_last_feature_map_is_found(name, options, feature_map, features, x):
   network = network_of(name, **options)
   subject = make_subject(network, network.init(), x)
   assert (subject.feature_map, subject.features) == (feature_map, features)
+
+
+def test_segments_up_to_the_feature_map_are_the_first_of_all(patches, x):
+  subject, weights = patches
+  of = lambda function: [
+    (segment.source, segment.operations)
+    for segment in jax.eval_shape(
+      functools.partial(inversion.reconstruct, function), weights, x
+    ).segments
+  ]
+  depth = feature_depth(subject, weights)
+  layer = inversion.until(subject.outputs, subject.feature_map)
+  whole = of(subject.logits)
+  assert 0 < depth < len(whole)
+  assert whole[:depth] == of(layer)
 
 
 @pytest.mark.parametrize('name', ['gradient', 'backtrack'])
@@ -109,6 +124,7 @@ def test_what_needs_a_map_says_that_there_is_none(x):
   network = network_of('vit_ti', patch_size=4, depth=1)
   weights = network.init()
   subject = make_subject(network, weights, x)
+  assert feature_depth(subject, weights) == 0
   for method in choose_methods(('grad_cam', 'class_saliency')):
     why = maps_of(method, subject, weights, x, np.zeros((5, 1), int))
     assert 'names none' in why
