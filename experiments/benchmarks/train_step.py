@@ -26,7 +26,6 @@ of the optimizer that the network is trained by.
 
 import importlib.util
 import json
-import math
 import pathlib
 import statistics
 from functools import partial
@@ -37,23 +36,14 @@ import numpy as np
 import tyro
 from contestants import SIDE, Contestant, machine, matmul, ratio, take_turns
 from flax import nnx
-from train_step_cases import CASES, Case, Step, config_of
+from train_step_cases import CASES, Case, config_of
 from train_step_linen import linen_step
+from train_step_ours import OURS, ours
 from train_step_torch import torch_step
 
 from bort_jax import nn
-from bort_jax.train.network import make_model, make_network
-from bort_jax.train.optimizer import make_optimizer
-from bort_jax.train.parallel import make_parallel
-from bort_jax.train.step import StepOptions, first_state, train_step
+from bort_jax.train.network import make_model
 
-# What differs from the step without constraint.
-OURS: dict[str, dict[str, Any]] = {
-  'ours': {'constraint': 'none'},
-  'ours, Bort': {},
-  'ours, Bort every=4': {'every': 4},
-  'ours, pmap': {'constraint': 'none', 'parallel': 'pmap'},
-}
 LARGE = 128  # pictures in the step of which Bort's share is told
 TURNS = (1, 2, 4, 8)
 STEPS = {1: 'ours, Bort', 4: 'ours, Bort every=4'}
@@ -123,30 +113,6 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
       for name, step in steps.items()
     ],
   }
-
-
-def ours(case: Case, images, labels, **options: Any) -> Step:
-  """The step of ``bort-jax train``."""
-  config = config_of(case, **options)
-  parallel = make_parallel(config)
-  make = partial(
-    make_model, config, case.image_shape, case.num_classes, parallel.axis_name
-  )
-  network = make_network(make)
-  tx = make_optimizer(config, 1000, config.constraint != 'none')
-  step = parallel.step(
-    partial(train_step, network, tx, StepOptions(axis_name=parallel.axis_name))
-  )
-  weights = parallel.init(network.init)
-  carry = [parallel.init(partial(first_state, tx, False), *weights)]
-  key = jax.random.key(0)
-
-  def run():
-    carry[0], metrics = step(carry[0], *parallel.batch(images, labels), key)
-    jax.block_until_ready((carry[0], metrics))
-
-  leaves = jax.tree.leaves(weights[0])
-  return Step(run, sum(math.prod(leaf.shape) for leaf in leaves))
 
 
 def forward_flop(case: Case) -> float:
