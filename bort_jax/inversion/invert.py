@@ -80,8 +80,11 @@ def invert(
       otherwise.
     rules: for operations that nothing is known of, by their name: functions
       ``rule(y, like, *constants, **options)`` that return what went in.
-    tolerance: relative residual at which iterations stop; by default a few
-      roundings.
+    tolerance: where iterations stop; by default a few roundings. Of a fixed
+      point it is the relative residual. Least squares (LSMR) also stop where
+      the residual of the normal equations is as small, relative to the norms of
+      residual and matrix: the relative residual itself can then be larger, more
+      so for larger condition numbers. What was reached is in the result.
     max_steps: most iterations in a segment.
     newton_steps: most of them that may be Gauss–Newton's, where a segment is
       neither affine nor undone by fixed point; by default ``max_steps``. The

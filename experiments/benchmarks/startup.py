@@ -1,9 +1,10 @@
 """Seconds until something happens: imports, and the first step of training.
 
 Every measurement is that of a fresh process, without a compilation cache;
-contestants take turns, each time is the median of several, and a ratio that of
-the medians. The first step of training holds tracing and compilation; networks
-and pictures are those of train_step.py. From the project's root:
+contestants take turns, each time is the median of several, and a ratio the
+median of those of all rounds. The first step of training holds tracing and
+compilation; networks and pictures are those of train_step.py, and each program
+imports what its own step needs alone. From the project's root:
 
     python experiments/benchmarks/startup.py
 """
@@ -17,7 +18,7 @@ import sys
 from typing import Any
 
 import tyro
-from contestants import machine
+from contestants import machine, ratio
 
 IMPORTS = {  # the first is what the others are measured by
   'jax, optax': 'import jax, optax',
@@ -38,16 +39,19 @@ import sys, time
 start = time.perf_counter()
 sys.path.insert(0, {folder!r})
 import numpy as np
-import train_step as ts
+from train_step_cases import CASES
+if {contestant!r} == 'Linen':
+  from train_step_linen import linen_step
+else:
+  from train_step_ours import OURS, ours
 imported = time.perf_counter() - start
-case = ts.CASES['resnet18']
+case = CASES['resnet18']
 images = np.zeros((case.batch, *case.image_shape), np.uint8)
 labels = np.zeros(case.batch, np.int32)
-name = {contestant!r}
-if name == 'Linen':
-  step = ts.linen_step(case, images, labels)
+if {contestant!r} == 'Linen':
+  step = linen_step(case, images, labels)
 else:
-  step = ts.ours(case, images, labels, **ts.OURS[name])
+  step = ours(case, images, labels, **OURS[{contestant!r}])
 made = time.perf_counter() - start - imported
 times = []
 for _ in range(2):
@@ -58,7 +62,7 @@ print(imported, made, *times)
 """
 
 
-def main(repeats: int = 7, step_repeats: int = 2) -> None:
+def main(repeats: int = 9, step_repeats: int = 4) -> None:
   """Times imports and first steps.
 
   Args:
@@ -112,7 +116,7 @@ def imports_of(found: dict[str, list[Any]]) -> list[dict[str, Any]]:
       'import': name,
       'seconds': median,
       'spread': (max(seconds[name]) - min(seconds[name])) / median,
-      'ratio': median / medians['jax, optax'],
+      'ratio': ratio(seconds[name], seconds['jax, optax']),
     }
     for name, median in medians.items()
   ]
@@ -122,6 +126,7 @@ def steps_of(found: dict[str, list[Any]]) -> list[dict[str, Any]]:
   """A row for each contestant that trains."""
   names = ('imports', 'weights', 'first_step', 'second_step')
   rows = []
+  linen = [sum(run[:3]) for run in found['Linen']]
   for contestant, runs in found.items():
     medians = [statistics.median(column) for column in zip(*runs, strict=True)]
     sums = [sum(run[:3]) for run in runs]
@@ -131,6 +136,7 @@ def steps_of(found: dict[str, list[Any]]) -> list[dict[str, Any]]:
         **dict(zip(names, medians, strict=True)),
         'until_first_step': statistics.median(sums),
         'spread': (max(sums) - min(sums)) / statistics.median(sums),
+        'ratio': ratio(sums, linen),
       }
     )
   return rows
@@ -139,23 +145,24 @@ def steps_of(found: dict[str, list[Any]]) -> list[dict[str, Any]]:
 def table(found: dict[str, Any]) -> list[str]:
   """Both tables."""
   return [
-    '| import | seconds | spread | to jax, optax |',
-    '| --- | ---: | ---: | ---: |',
+    '| import | seconds | spread | to jax, optax | 95 % interval |',
+    '| --- | ---: | ---: | ---: | ---: |',
     *(
       f'| {r["import"]} | {r["seconds"]:.2f} | {r["spread"]:.0%} |'
-      f' {r["ratio"]:.2f} |'
+      f' {r["ratio"][0]:.2f} | {r["ratio"][1]:.2f} … {r["ratio"][2]:.2f} |'
       for r in found['imports']
     ),
     '',
     'ResNet-18, as in train_step.md:',
     '',
     '| contestant | imports (s) | weights (s) | first step (s) | second step'
-    ' (s) | until the first step (s) | spread |',
-    '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    ' (s) | until the first step (s) | spread | to Linen | range |',
+    '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
     *(
       f'| {r["contestant"]} | {r["imports"]:.1f} | {r["weights"]:.1f} |'
       f' {r["first_step"]:.1f} | {r["second_step"]:.2f} |'
       f' {r["until_first_step"]:.1f} | {r["spread"]:.0%} |'
+      f' {r["ratio"][0]:.2f} | {r["ratio"][1]:.2f} … {r["ratio"][2]:.2f} |'
       for r in found['steps']
     ),
     '',

@@ -9,22 +9,23 @@ compiled by ``torch.compile``, with PyTorch's fused optimizer. Convolutional
 networks train by SGD with momentum, transformers by AdamW.
 
 Contestants take turns in one process, and a product of matrices with them, for
-the machine's float32 rate; each time is the median of several. Utilization is
-three forward passes, as XLA counts their operations, over what the product does
-in that time. From the project's root, where torch and torchvision may be
-missing:
+a float32 rate; each time is the median of several. "To the product" is three
+forward passes, as XLA counts their operations, over what JAX's product of
+2048×2048 does in that time: no share of a peak, and PyTorch's can be above one.
+From the project's root, where torch and torchvision may be missing:
 
     python experiments/benchmarks/train_step.py
 
-Below is what Bort adds to a step of a larger batch, if a step grows in
-proportion with its pictures and the update not at all: once by what update.py
-has kept of the update alone, that and the step each in units of the matrix
-product of their own run; and once by the steps timed here.
+Below is what Bort adds to a step of a larger batch, by extrapolation: the step
+grows in proportion with its pictures, optimizer and constraint not at all. Once
+by what update.py has kept of the update alone, that and the step each in units
+of the matrix product of their own run, a unit that differs by a fifth between
+runs, so without an interval; and once by the steps timed here. Every number is
+of the optimizer that the network is trained by.
 """
 
 import importlib.util
 import json
-import math
 import pathlib
 import statistics
 from functools import partial
@@ -35,30 +36,16 @@ import numpy as np
 import tyro
 from contestants import SIDE, Contestant, machine, matmul, ratio, take_turns
 from flax import nnx
-from train_step_cases import CASES, Case, Step, config_of
+from train_step_cases import CASES, Case, config_of
 from train_step_linen import linen_step
+from train_step_ours import OURS, ours
 from train_step_torch import torch_step
 
 from bort_jax import nn
-from bort_jax.train.network import make_model, make_network
-from bort_jax.train.optimizer import make_optimizer
-from bort_jax.train.parallel import make_parallel
-from bort_jax.train.step import StepOptions, first_state, train_step
+from bort_jax.train.network import make_model
 
-# What differs from the step without constraint.
-OURS: dict[str, dict[str, Any]] = {
-  'ours': {'constraint': 'none'},
-  'ours, Bort': {},
-  'ours, Bort every=4': {'every': 4},
-  'ours, pmap': {'constraint': 'none', 'parallel': 'pmap'},
-}
 LARGE = 128  # pictures in the step of which Bort's share is told
-TURNS = {
-  'bort_sgd': 1,
-  'bort_sgd, every=2': 2,
-  'bort_sgd, every=4': 4,
-  'bort_sgd, every=8': 8,
-}
+TURNS = (1, 2, 4, 8)
 STEPS = {1: 'ours, Bort', 4: 'ours, Bort every=4'}
 
 
@@ -121,35 +108,11 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
         'pictures_per_s': case.batch / medians[name],
         'ratio': ratio(seconds[name], seconds['ours']),
         'spread': (max(seconds[name]) - min(seconds[name])) / medians[name],
-        'utilization': 3 * forward * case.batch / medians[name] / rate,
+        'to_product': 3 * forward * case.batch / medians[name] / rate,
       }
       for name, step in steps.items()
     ],
   }
-
-
-def ours(case: Case, images, labels, **options: Any) -> Step:
-  """The step of ``bort-jax train``."""
-  config = config_of(case, **options)
-  parallel = make_parallel(config)
-  make = partial(
-    make_model, config, case.image_shape, case.num_classes, parallel.axis_name
-  )
-  network = make_network(make)
-  tx = make_optimizer(config, 1000, config.constraint != 'none')
-  step = parallel.step(
-    partial(train_step, network, tx, StepOptions(axis_name=parallel.axis_name))
-  )
-  weights = parallel.init(network.init)
-  carry = [parallel.init(partial(first_state, tx, False), *weights)]
-  key = jax.random.key(0)
-
-  def run():
-    carry[0], metrics = step(carry[0], *parallel.batch(images, labels), key)
-    jax.block_until_ready((carry[0], metrics))
-
-  leaves = jax.tree.leaves(weights[0])
-  return Step(run, sum(math.prod(leaf.shape) for leaf in leaves))
 
 
 def forward_flop(case: Case) -> float:
@@ -174,12 +137,12 @@ def table(found: dict[str, Any]) -> list[str]:
     f' {found["gflop_per_s"]:.0f} GFLOP/s. {found["machine"]}.',
     '',
     '| contestant | pictures/s | spread | time / ours | 95 % interval |'
-    ' utilization | parameters |',
+    ' to the product | parameters |',
     '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
     *(
       f'| {r["contestant"]} | {r["pictures_per_s"]:.2f} | {r["spread"]:.0%} |'
-      f' {r["ratio"][0]:.3f} | {r["ratio"][1]:.2f} … {r["ratio"][2]:.2f} |'
-      f' {r["utilization"]:.0%} | {r["parameters"]:,} |'
+      f' {r["ratio"][0]:.3f} | {r["ratio"][1]:.3f} … {r["ratio"][2]:.3f} |'
+      f' {r["to_product"]:.2f} | {r["parameters"]:,} |'
       for r in found['rows']
     ),
     '',
@@ -189,40 +152,62 @@ def table(found: dict[str, Any]) -> list[str]:
 def shares(found: dict[str, Any], updates: dict[str, Any]) -> list[str]:
   """Bort's share of a large step, by turns."""
   lines = [
-    f'What bort_sgd adds to a step of {LARGE} pictures, by `every`.',
+    f'What Bort adds to a step of {LARGE} pictures, extrapolated from the steps'
+    ' above, by `every`.',
     '',
-    '| network | every | by update.md | by the steps above | 95 % interval |',
-    '| --- | ---: | ---: | ---: | ---: |',
+    '| network | optimizer | every | by update.md | by the steps above |'
+    ' 95 % interval |',
+    '| --- | --- | ---: | ---: | ---: | ---: |',
   ]
   for name in ('resnet50', 'vit_s'):
     if name in found and name in updates:
-      trained = found[name]
+      trained, updated = found[name], updates[name]
+      optimizer = config_of(CASES[name]).optimizer
       ratios = {row['contestant']: row['ratio'] for row in trained['rows']}
-      for contestant, every in TURNS.items():
-        by_update = share_by_update(contestant, trained, updates[name])
-        line = f'| {name} | {every} | {by_update:.2%} |'
-        timed = ratios.get(STEPS.get(every))
-        if timed:
-          of_large = trained['batch'] / LARGE
-          median, low, high = ((r - 1) * of_large for r in timed)
+      small, large = steps_in_matmuls(optimizer, trained, updated)
+      for every in TURNS:
+        added = added_in_matmuls(f'bort_{optimizer}', every, updated)
+        by_update = '' if added is None else f'{added / large:.2%}'
+        line = f'| {name} | bort_{optimizer} | {every} | {by_update} |'
+        if every in STEPS:
+          timed = ratios[STEPS[every]]
+          median, low, high = ((r - 1) * small / large for r in timed)
           line += f' {median:.2%} | {low:.2%} … {high:.2%} |'
         else:
           line += ' | |'
-        lines.append(line)
+        if added is not None or every in STEPS:
+          lines.append(line)
   return lines
 
 
-def share_by_update(
-  contestant: str, trained: dict[str, Any], updated: dict[str, Any]
-) -> float:
-  """What an optimizer adds, over a large step without it."""
-  milliseconds = {row['contestant']: row for row in updated['rows']}
-  added = milliseconds[contestant]['added_ms'] / milliseconds['matmul']['ms']
+def in_matmuls(contestant: str, updated: dict[str, Any], key: str) -> Any:
+  """Milliseconds of update.py over those of its matrix product, if timed."""
+  rows = {row['contestant']: row for row in updated['rows']}
+  product = rows['matmul']['ms']
+  return rows[contestant][key] / product if contestant in rows else None
+
+
+def added_in_matmuls(
+  optimizer: str, every: int, updated: dict[str, Any]
+) -> float | None:
+  """What the constraint adds, as long as so many matrix products."""
+  turns = '' if every == 1 else f', every={every}'
+  return in_matmuls(optimizer + turns, updated, 'added_ms')
+
+
+def steps_in_matmuls(
+  optimizer: str, trained: dict[str, Any], updated: dict[str, Any]
+) -> tuple[float, float]:
+  """The step without constraint as timed, and that of a large batch.
+
+  The optimizer's own work does not grow with the pictures.
+  """
   (seconds,) = (
     row['seconds'] for row in trained['rows'] if row['contestant'] == 'ours'
   )
-  step = seconds / trained['matmul_seconds'] * LARGE / trained['batch']
-  return added / step
+  small = seconds / trained['matmul_seconds']
+  fixed = in_matmuls(f'optax {optimizer}', updated, 'ms')
+  return small, (small - fixed) * LARGE / trained['batch'] + fixed
 
 
 if __name__ == '__main__':

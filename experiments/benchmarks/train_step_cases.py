@@ -1,9 +1,13 @@
-"""What train_step.py trains, and how."""
+"""What train_step.py trains, and how.
+
+The project is imported where it is needed, not by the others' steps.
+"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bort_jax.train import TrainConfig
+if TYPE_CHECKING:
+  from bort_jax.train import TrainConfig
 
 
 class Case(NamedTuple):
@@ -14,6 +18,16 @@ class Case(NamedTuple):
   image_shape: tuple[int, int, int]
   num_classes: int
 
+  @property
+  def optimizer(self) -> str:
+    """AdamW trains transformers."""
+    return 'adamw' if self.network.startswith('vit') else 'sgd'
+
+  @property
+  def learning_rate(self) -> float:
+    """The greatest."""
+    return 1e-4 if self.optimizer == 'adamw' else 1e-2
+
 
 class Step(NamedTuple):
   """One step of training, and how many parameters it changes."""
@@ -22,6 +36,8 @@ class Step(NamedTuple):
   parameters: int
 
 
+UPDATES, WARMUP = 1000, 0.1  # of a run, and the share of them that warms up
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 CASES = {
   'resnet18': Case('resnet18', 32, (32, 32, 3), 10),
   'resnet50': Case('resnet50', 8, (224, 224, 3), 1000),
@@ -29,16 +45,20 @@ CASES = {
 }
 
 
-def config_of(case: Case, **options: Any) -> TrainConfig:
+def config_of(case: Case, **options: Any) -> 'TrainConfig':
   """The settings of a run."""
-  is_transformer = case.network.startswith('vit')
+  from bort_jax.train import TrainConfig
+
   return TrainConfig(
     **{
       'model': case.network,
       'init': 'default',
       'logit_scale': False,
-      'optimizer': 'adamw' if is_transformer else 'sgd',
-      'learning_rate': 1e-4 if is_transformer else 1e-2,
+      'optimizer': case.optimizer,
+      'learning_rate': case.learning_rate,
+      'warmup': WARMUP,
+      'momentum': MOMENTUM,
+      'weight_decay': WEIGHT_DECAY,
       'gamma': 1.0,
       'batch_size': case.batch,
       'devices': 1,

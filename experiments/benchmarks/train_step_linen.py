@@ -1,7 +1,8 @@
 """Networks in Flax's Linen and a step that trains them, for train_step.py.
 
 The step does what that of Flax's ImageNet example does: the loss with the decay
-of all kernels in it, statistics as a second result, metrics.
+of all kernels in it, statistics as a second result, metrics. Nothing of the
+project is imported.
 """
 
 import math
@@ -12,9 +13,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen
-from train_step_cases import Case, Step, config_of
-
-from bort_jax.train.optimizer import kernels, schedule
+from train_step_cases import (
+  MOMENTUM,
+  UPDATES,
+  WARMUP,
+  WEIGHT_DECAY,
+  Case,
+  Step,
+)
 
 conv = partial(linen.Conv, use_bias=False)
 norm = partial(linen.BatchNorm, use_running_average=False, momentum=0.9)
@@ -119,18 +125,26 @@ def network_of(case: Case) -> linen.Module:
   return ResNet(block, counts, small, case.num_classes)
 
 
+def kernels(params: Any) -> Any:
+  """Whether a parameter decays."""
+  is_kernel = lambda path, _: path[-1].key == 'kernel'
+  return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
 def linen_step(case: Case, images, labels) -> Step:
   """A step of training."""
-  network, config = network_of(case), config_of(case)
+  network = network_of(case)
   variables: Any = jax.jit(network.init)(
     jax.random.key(0), jnp.zeros((1, *case.image_shape))
   )
-  decays = config.optimizer == 'sgd'  # in the loss
-  rate = schedule(config, 1000)
+  decays = case.optimizer == 'sgd'  # in the loss
+  rate = optax.warmup_cosine_decay_schedule(
+    0.0, case.learning_rate, int(WARMUP * UPDATES), UPDATES
+  )
   tx = (
-    optax.sgd(rate, config.momentum)
+    optax.sgd(rate, MOMENTUM)
     if decays
-    else optax.adamw(rate, weight_decay=config.weight_decay, mask=kernels)
+    else optax.adamw(rate, weight_decay=WEIGHT_DECAY, mask=kernels)
   )
 
   @partial(jax.jit, donate_argnums=0)
@@ -146,7 +160,7 @@ def linen_step(case: Case, images, labels) -> Step:
       loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
       if decays:
         squares = [jnp.sum(w**2) for w in jax.tree.leaves(params) if w.ndim > 1]
-        loss += config.weight_decay / 2 * sum(squares)
+        loss += WEIGHT_DECAY / 2 * sum(squares)
       return loss, (new, logits)
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)

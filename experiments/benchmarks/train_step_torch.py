@@ -4,12 +4,23 @@
 
 from typing import Any
 
+import jax
 from train_step_cases import Case, Step, config_of
 
 
 def torch_step(case: Case, images, labels, *, compiles: bool) -> Step:
-  """A step of torchvision's network in channels-last memory."""
+  """A step of torchvision's network in channels-last memory, on the CPU.
+
+  Raises:
+    SystemExit: if JAX runs on something else.
+  """
   import torch
+
+  if jax.default_backend() != 'cpu':
+    raise SystemExit(
+      f'PyTorch is timed on the CPU, and JAX runs on {jax.default_backend()}:'
+      ' set JAX_PLATFORMS=cpu, or time where torchvision is not installed.'
+    )
 
   network = network_of(case).to(memory_format=torch.channels_last).train()
   config = config_of(case)
