@@ -110,7 +110,7 @@ def gradient_times_input(
     <https://arxiv.org/abs/1605.01713>`_, 2016
   """
   x, target = checked(apply_fn, params, x, target, chunk)
-  return x * run(_gradient, apply_fn, chunk, params, x, target)
+  return run(_times_input, apply_fn, chunk, params, x, target)
 
 
 def smooth_grad(
@@ -218,6 +218,11 @@ def gradients_at(
 def _gradient(apply_fn, chunk, params, x, target):
   function = functools.partial(class_gradient, apply_fn, params)
   return in_blocks(function, chunk, x, target)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _times_input(apply_fn, chunk, params, x, target):
+  return x * _gradient(apply_fn, chunk, params, x, target)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -126,10 +126,11 @@ def steps_of(found: dict[str, list[Any]]) -> list[dict[str, Any]]:
   """A row for each contestant that trains."""
   names = ('imports', 'weights', 'first_step', 'second_step')
   rows = []
-  linen = [sum(run[:3]) for run in found['Linen']]
+  until = lambda runs: [float(sum(run[:3])) for run in runs]
+  linen = until(found['Linen'])
   for contestant, runs in found.items():
     medians = [statistics.median(column) for column in zip(*runs, strict=True)]
-    sums = [sum(run[:3]) for run in runs]
+    sums = until(runs)
     rows.append(
       {
         'contestant': contestant,

@@ -4,14 +4,15 @@ import json
 import math
 import pathlib
 from functools import partial
+from typing import Any
 
 import attribution
 import condition
 import contestants
-import deletion
 import input as input_benchmark
 import jax
 import jax.numpy as jnp
+import metrics as metrics_benchmark
 import numpy as np
 import pytest
 import startup
@@ -45,9 +46,8 @@ def test_rounds_differ_in_their_order_and_the_first_does_not_count():
   assert len(set(rounds)) == 6
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_linen_has_the_same_parameters(name):
-  case = CASES[name]
+def test_linen_has_the_same_parameters():
+  case = CASES['resnet18']
   make = partial(
     make_model, config_of(case), case.image_shape, case.num_classes
   )
@@ -61,42 +61,47 @@ def test_linen_has_the_same_parameters(name):
   assert sizes(variables['params']) == sizes(ours)
 
 
-def test_steps_train(monkeypatch):
+def test_a_step_in_linen_trains(monkeypatch):
   tiny = train_step_linen.ResNet(train_step_linen.BasicBlock, (1,), True, 4)
   monkeypatch.setattr(train_step_linen, 'network_of', lambda case: tiny)
   images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-  labels = np.array([0, 1], np.int32)
-  for step in (
-    train_step.ours(SMALL, images, labels, every=2),
-    train_step_linen.linen_step(SMALL, images, labels),
-  ):
-    step.run()
-    step.run()
-    assert step.parameters > 1000
+  step = train_step_linen.linen_step(SMALL, images, np.array([0, 1], np.int32))
+  step.run()
+  assert step.parameters > 1000
 
 
 def test_tables_are_those_of_the_numbers():
   kept = lambda name: json.loads((FOLDER / name).read_text())
   page = train_step.page(kept('train_step.json'), kept('update.json'))
   assert page == (FOLDER / 'train_step.md').read_text()
-  page = '\n'.join(startup.table(kept('startup.json'))) + '\n'
-  assert page == (FOLDER / 'startup.md').read_text()
+  for module in (startup, metrics_benchmark):
+    name = module.__name__
+    page = '\n'.join(module.table(kept(f'{name}.json'))) + '\n'
+    assert page == (FOLDER / f'{name}.md').read_text()
 
 
-def test_input():
-  small = ('widths=(4,8,12,16,24)',)
-  settings = {'data': 'digits', 'batch_size': 32, 'model_options': small}
-  found = input_benchmark.measured(input_benchmark.Case(1, settings), 1)
-  assert found['source'] > found['both'] > 0
-  assert found['share'][0] == pytest.approx(found['both'] / found['step'])
+def test_what_was_made_ahead_is_taken_away(monkeypatch):
+  monkeypatch.setattr(input_benchmark, 'AHEAD', 3)
+
+  class Source:
+    def train(self, first_step):
+      yield from range(first_step, 100)
+
+  source: Any = Source()
+  with input_benchmark.opened(source) as batches:
+    assert next(batches) == 3
+  given = []
+  assert input_benchmark.fed(given.append, source, 5) > 0
+  assert given == [3, 4, 5, 6, 7]
 
 
 def test_startup():
   programs = {'a': startup.TIMED.format('pass'), 'b': 'print(1, 2, 3, 4)'}
   found = startup.timed(programs, 1)
   assert len(found['a'][0]) == 1
-  (row,) = startup.steps_of({'b': found['b']})
+  (row,) = startup.steps_of({'Linen': found['b']})
   assert (row['first_step'], row['until_first_step']) == (3, 6)
+  assert row['ratio'] == (1, 1, 1)
 
 
 def test_an_orthogonal_segment_takes_one_step():
@@ -107,13 +112,11 @@ def test_an_orthogonal_segment_takes_one_step():
   assert row['residual'] < 1e-5
 
 
+def test_the_bound_is_at_the_residual_that_was_reached():
+  row = {'condition': 4.0, 'residual': 2e-3}
+  assert condition.bound_of(row) == pytest.approx(2 * math.log(1e3))
+
+
 def test_bare_gradient_is_ours():
   ours, bare = attribution._ours('gradient', 1)(), attribution._bare(1)()
   np.testing.assert_allclose(np.moveaxis(ours, 1, -1), bare, atol=1e-5)
-
-
-def test_deletion():
-  row = deletion.measured(1, 1)
-  assert row['ratio'][0] == pytest.approx(
-    row['deletion_ms'] / row['forward_ms']
-  )
