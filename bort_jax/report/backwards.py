@@ -1,16 +1,18 @@
 """What comes back when networks are run backwards."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from bort_jax.inversion import Method, reconstruct, until
+from bort_jax.inversion import Method, Segment, reconstruct, until
 from bort_jax.metrics import reconstruction_error
 from bort_jax.plots import best_scale
 from bort_jax.report.png import encode
 from bort_jax.report.shown import Shown, attempt
 from bort_jax.report.subject import Subject
+from bort_jax.report.undone import is_far, not_undone
 
 
 class Way(NamedTuple):
@@ -39,7 +41,8 @@ def reconstructions(
     x: (N, H, W, C) in 0 … 1.
 
   Returns:
-    One for each picture, drawn at its best scale, or one reason for all.
+    One for each picture, drawn at its best scale, or one reason for all. The
+    caption tells where Gauss–Newton did not bring back what was there.
   """
   if subject.features is None:
     return [Shown(why='This network names no features to come back from.')]
@@ -58,13 +61,25 @@ def reconstructions(
   scaled = best_scale(pictures, results) * results
   errors = reconstruction_error(x, found.x)
   shown = np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+  stuck = not_undone(found.segments)
   return [
     Shown(
       encode(one),
       caption=f'From {subject.features}: relative error {raw:.2f}, at its best'
-      f' scale, as drawn, {fitted:.2f}.',
+      f' scale, as drawn, {fitted:.2f}.{_left(stuck, i)}',
     )
-    for one, raw, fitted in zip(
-      shown, errors.raw, errors.scale_fitted, strict=True
+    for i, (one, raw, fitted) in enumerate(
+      zip(shown, errors.raw, errors.scale_fitted, strict=True)
     )
   ]
+
+
+def _left(stuck: Sequence[Segment], i: int) -> str:
+  """What a reader must know of a picture that was not run back to the end."""
+  return ''.join(
+    f' Gauss–Newton did not undo segment {segment.index}: a relative residual'
+    f' of {float(segment.residual[i]):.2g} is left after'
+    f' {int(segment.newton_steps)} steps.'
+    for segment in stuck
+    if is_far(segment)[i]
+  )

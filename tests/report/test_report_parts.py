@@ -3,6 +3,8 @@
 import base64
 import functools
 import io
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +159,24 @@ def test_reconstructions_of_orthogonal_patches_are_exact(patches, x):
     expected = np.round(255 * np.asarray(x[3]))[..., 0]
     assert np.abs(decoded(shown[3].png) - expected).max() <= 1
     assert 'relative error 0.00' in str(shown[3].caption)
+
+
+def test_the_caption_tells_which_picture_was_not_brought_back():
+  pictures = jnp.array([[0.9, 0.5, 0.2], [0.2, 0.5, 0.9]]).reshape(2, 1, 3, 1)
+  params = jax.random.normal(jax.random.key(0), (3, 3))
+  subject: Any = SimpleNamespace(
+    outputs=squares, features='features', effort={}
+  )
+  easy, stuck = reconstructions(WAYS[1], subject, params, pictures)
+  assert 'Gauss' not in str(easy.caption)
+  assert 'did not undo segment' in str(stuck.caption)
+  assert 'relative residual of 0.083' in str(stuck.caption)
+
+
+def squares(params, x):
+  """What ends in a local minimum for the second of those pictures."""
+  flat = x.reshape(len(x), 3)
+  return {'features': flat * jnp.tanh(flat @ params)}
 
 
 def test_large_pictures_have_few_colours():
