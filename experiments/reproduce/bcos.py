@@ -11,11 +11,13 @@ done again, so a command may be repeated until it is through. From the project's
 root:
 
     python experiments/reproduce/bcos.py digits --seeds 0 1
+    python experiments/reproduce/bcos.py digits --b 2 --seeds 0 1 2 3 \
+      --constraints none soft rows
     python experiments/reproduce/bcos.py mnist_bcos_resnet8 --b 2 \
       --epochs 6 --constraints none --data-dir DIR
     python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR
 
-The first is that of the digits' table. That of CIFAR-10 is of a short run:
+The first two are those of the digits' table. That of CIFAR-10 is of a short run:
 
     python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR \
       --constraints none --epochs 1 --train-split 'train[:40%]' \

@@ -159,28 +159,34 @@ def differences_tables(
   groups: Mapping[tuple[float, str], list[Any]],
 ) -> list[str]:
   """Paired differences of localisation; none of fewer than three seeds."""
-  rows = []
-  for (exponent, one), (other_exponent, other) in itertools.combinations(
-    groups, 2
-  ):
-    pairs = _pairs(groups[exponent, one], groups[other_exponent, other])
-    if exponent != other_exponent or len(pairs) < 3:
-      continue
-    cells = [
-      _difference(pairs, grid, middle)
-      for grid in ('2', '3')
-      for middle in ('mean', 'median')
-    ]
-    label = f'{other} − {one}'
-    rows.append([f'{exponent:g}', label, str(len(pairs)), *cells])
-  if not rows:
+  found = {
+    (exponent, f'{other} − {one}'): pairs
+    for (exponent, one), (beside, other) in itertools.combinations(groups, 2)
+    if exponent == beside
+    and len(pairs := _pairs(groups[exponent, one], groups[beside, other])) > 2
+  }
+  looks = len(found) * len(_LOOKED_AT)
+  if not looks:
     return []
+  rows = [
+    [
+      f'{exponent:g}',
+      label,
+      str(len(pairs)),
+      *(_difference(pairs, *what, looks) for what in _LOOKED_AT),
+    ]
+    for (exponent, label), pairs in found.items()
+  ]
   heads = ('B', 'paired by seed', 'seeds', '2×2', 'median', '3×3', 'median')
   words = (
     'Differences of the localisation of B-cos explanations, ± the half width of'
-    " Student's 95 % interval, each by itself; in bold without zero."
+    " Student's 95 % interval, each by itself; in bold without zero after the"
+    f' correction for all {looks} (Bonferroni).'
   )
   return [_table(heads, rows), words]
+
+
+_LOOKED_AT = tuple(itertools.product(('2', '3'), ('mean', 'median')))
 
 
 def _pairs(one: list[Any], other: list[Any]) -> list[tuple[Any, Any]]:
@@ -193,12 +199,14 @@ def _pairs(one: list[Any], other: list[Any]) -> list[tuple[Any, Any]]:
   ]
 
 
-def _difference(pairs: list[tuple[Any, Any]], grid: str, middle: str) -> str:
-  one, other = zip(*pairs, strict=True)
-  found = paired.difference(
-    _scores([*other], grid, OWN, middle), _scores([*one], grid, OWN, middle)
+def _difference(
+  pairs: list[tuple[Any, Any]], grid: str, middle: str, looks: int
+) -> str:
+  one, other = (
+    _scores([*arms], grid, OWN, middle) for arms in zip(*pairs, strict=True)
   )
-  return found.text(found)
+  strict = paired.difference(other, one, looks=looks)
+  return paired.difference(other, one).text(strict)
 
 
 def figure(groups: Mapping[tuple[float, str], list[Any]]) -> Figure:

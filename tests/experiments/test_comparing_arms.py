@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import accuracy
+import bcos_tables
 import constraint
 import imagenet_recipes
 import jax
@@ -296,3 +297,19 @@ def test_a_recipe_is_shrunk_and_told(tmp_path, monkeypatch):
   imagenet_recipes.write(kept.rows)
   text = (tmp_path / 'table.md').read_text()
   assert '| 200 | 7.000 | 5.500 | 0.1 … 2 | 0.5 … 1.5 | 2.0 |' in text
+
+
+def test_localisations_are_compared_seed_by_seed():
+  def arm(seed, score):
+    own = {bcos_tables.OWN: {'mean': score, 'median': score}}
+    games = {f'localisation {grid}': own for grid in (2, 3)}
+    return {'facts': {'seed': seed}, **games}
+
+  plain = [arm(seed, 0.6) for seed in range(4)]
+  bort = [arm(seed, 0.8 + 0.01 * seed) for seed in reversed(range(4))]
+  groups = {(2.0, 'plain'): plain, (2.0, 'Bort'): bort, (1.0, 'plain'): plain}
+  text = '\n'.join(bcos_tables.differences_tables(groups))
+  assert '| 2 | Bort − plain | 4 |' in text
+  assert text.count('**+0.22 ± 0.02**') == 4
+  assert 'for all 4 (Bonferroni)' in text
+  assert not bcos_tables.differences_tables({(2.0, 'plain'): plain})
