@@ -17,7 +17,7 @@ root:
       --epochs 6 --constraints none --data-dir DIR
     python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR
 
-The first two are those of the digits' table. That of CIFAR-10 is of a short run:
+The first two are those of the digits' table. That of CIFAR-10 is short:
 
     python experiments/reproduce/bcos.py cifar10_bcos_resnet20 --data-dir DIR \
       --constraints none --epochs 1 --train-split 'train[:40%]' \
