@@ -123,7 +123,7 @@ def table_of(
       rate_in(rates[arm.optimizer], rows[0]['facts']['learning_rate']),
       seeds_cell(rows),
       spread([100 * row['found']['accuracy'] for row in rows], 2),
-      *(_cell(arms, arm, base, looks) for base in pairs[arm]),
+      *(difference_cell(arms, arm, base, looks) for base in pairs[arm]),
       worst_error(rows),
       *(_mean(rows, name) for name in ('back_error', 'solved_error')),
     ]
@@ -147,18 +147,16 @@ def without_scale(arm: Arm) -> Arm:
   return dataclasses.replace(arm, logit_scale=False)
 
 
-def _cell(arms, arm: Arm, base: Arm, looks: int) -> str:
+def difference_cell(
+  arms: Mapping[Arm, Mapping[int, Row]], arm: Arm, base: Arm, looks: int
+) -> str:
+  """What an arm has more than another; with ≈ if the two are as accurate."""
   if base == arm or base not in arms:
     return ''
   pair = accuracies(arms[arm], arms[base])
   if not pair[0]:
     return ''
   text = difference(*pair).text(difference(*pair, looks=looks))
-  return marked(text, pair)
-
-
-def marked(text: str, pair: tuple[list[float], list[float]]) -> str:
-  """With ≈ if the two are as accurate."""
   return f'{text} ≈' if equivalent(*pair, MARGIN) else text
 
 

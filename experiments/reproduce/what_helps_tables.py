@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from arms import Arm
-from logit_scale_tables import MARGIN, accuracies, by_arm, marked
+from logit_scale_tables import MARGIN, by_arm, difference_cell
 from matplotlib import ticker
 from matplotlib.figure import Figure
-from paired import difference
 from runs_report import (
   FAILED_NOTE,
   Row,
@@ -114,22 +113,12 @@ def table_of(
       str(arm.every or 1) if arm.constraint == 'soft' else '',
       seeds_cell(rows),
       spread([100 * row['found']['accuracy'] for row in rows], 2),
-      *(_cell(arms, arm, base, looks) for base in bases[arm]),
+      *(difference_cell(arms, arm, base, looks) for base in bases[arm]),
       worst_error(rows),
     ]
     lines.append(f'| {" | ".join(cells)} |')
   lines += ['', f'{len(asked)} arms, {looks} differences looked at.']
   return '\n'.join(lines)
-
-
-def _cell(arms, arm: Arm, base: Arm, looks: int) -> str:
-  if base == arm or base not in arms:
-    return ''
-  pair = accuracies(arms[arm], arms[base])
-  if not pair[0]:
-    return ''
-  text = difference(*pair).text(difference(*pair, looks=looks))
-  return marked(text, pair)
 
 
 def free_of(arm: Arm) -> Arm:
