@@ -11,8 +11,6 @@ project:
 # The project itself never needs torch.
 # pyright: reportMissingImports=false
 
-import json
-import pathlib
 import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from contestants import Contestant, machine, ratio, take_turns
+from results import write_results
 
 
 class Shape(NamedTuple):
@@ -65,10 +64,7 @@ def main(repeats: int = 9) -> None:
     '',
     f'{machine()}.',
   ]
-  print('\n'.join(lines))
-  path = pathlib.Path(__file__).with_suffix('.json')
-  path.write_text(json.dumps(rows, indent=1) + '\n')
-  path.with_suffix('.md').write_text('\n'.join(lines) + '\n')
+  write_results(__file__, rows, lines)
 
 
 def measured(shape: Shape, repeats: int) -> list[dict[str, Any]]:

@@ -8,8 +8,6 @@ From the project's root:
     python experiments/benchmarks/deletion.py
 """
 
-import json
-import pathlib
 import statistics
 from functools import partial
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import tyro
 from attribution import CLASSES, SIDE, arrays, jax_network
 from contestants import Contestant, machine, ratio, take_turns
+from results import write_results
 
 from bort_jax import inversion, metrics
 
@@ -46,10 +45,7 @@ def main(repeats: int = 9, pictures: tuple[int, ...] = (1, 8, 64)) -> None:
     '',
     f'{SIDE}×{SIDE}, {STEPS} steps. {machine()}.',
   ]
-  print('\n'.join(lines))
-  path = pathlib.Path(__file__).with_suffix('.json')
-  path.write_text(json.dumps(rows, indent=1) + '\n')
-  path.with_suffix('.md').write_text('\n'.join(lines) + '\n')
+  write_results(__file__, rows, lines)
 
 
 def measured(count: int, repeats: int) -> dict[str, Any]:

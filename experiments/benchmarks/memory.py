@@ -10,9 +10,7 @@ Nothing is run. From the project's root:
     python experiments/benchmarks/memory.py
 """
 
-import json
 import math
-import pathlib
 from typing import Any
 
 import jax
@@ -21,6 +19,7 @@ import optax
 import tyro
 import update
 from contestants import machine
+from results import write_results
 
 from bort_jax.matrices import MatrixView
 
@@ -55,10 +54,7 @@ def main(networks: tuple[str, ...] = NETWORKS) -> None:
     '',
     f'{machine()}.',
   ]
-  print('\n'.join(lines))
-  path = pathlib.Path(__file__).with_suffix('.json')
-  path.write_text(json.dumps(rows, indent=1) + '\n')
-  path.with_suffix('.md').write_text('\n'.join(lines) + '\n')
+  write_results(__file__, rows, lines)
 
 
 def cell(row: dict[str, Any], key: str) -> str:

@@ -11,7 +11,6 @@ root, with Quantus (``pip install -e ".[referee]"``):
     python experiments/benchmarks/metrics.py
 """
 
-import json
 import pathlib
 import statistics
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 import tyro
 from attribution import CLASSES, SIDE, arrays, jax_network
 from contestants import Contestant, machine, ratio, take_turns
+from results import write_results
 
 from bort_jax import attribution, inversion, metrics
 
@@ -50,10 +50,7 @@ def main(repeats: int = 9, pictures: tuple[int, ...] = (1, 8)) -> None:
   """
   rows = [row for count in pictures for row in measured(count, repeats)]
   lines = table(rows)
-  print('\n'.join(lines))
-  path = pathlib.Path(__file__).with_suffix('.json')
-  path.write_text(json.dumps(rows, indent=1) + '\n')
-  path.with_suffix('.md').write_text('\n'.join(lines) + '\n')
+  write_results(__file__, rows, lines)
 
 
 def measured(count: int, repeats: int) -> list[dict[str, Any]]:
