@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 import jax
 from flax import nnx
 
+from bort_jax.nn.attend import attend
+
 # nnx.Linear or nnx.LayerNorm with all but its sizes given.
 Layer: TypeAlias = Callable[..., Any]
 Activation: TypeAlias = Callable[[jax.Array], jax.Array]
@@ -56,20 +58,13 @@ class Attention(nnx.Module):
     bias: jax.Array | None = None,
     mask: jax.Array | None = None,
   ) -> jax.Array:
-    """Tokens (N, T, width) to the same, with the softmax in float32.
+    """Tokens (N, T, width) to the same, the softmax in float32 or wider.
 
     ``bias`` (1 or N, heads, T, T) is added to the logits, and a query (third
     axis) sees a key (fourth) where ``mask`` (1 or N, 1, T, T) is true.
     """
-    heads = (*x.shape[:-1], self.num_heads, -1)
-    mixed = jax.nn.dot_product_attention(
-      self.query(x).reshape(heads),
-      self.key(x).reshape(heads),
-      self.value(x).reshape(heads),
-      bias=bias,
-      mask=mask,
-    )
-    return self.out(mixed.reshape(x.shape))
+    qkv = self.query(x), self.key(x), self.value(x)
+    return self.out(attend(*qkv, self.num_heads, bias, mask))
 
 
 def exact_gelu(x: jax.Array) -> jax.Array:

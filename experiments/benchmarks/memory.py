@@ -116,7 +116,7 @@ def planned_bytes(tx, views: dict[str, MatrixView]) -> int:
       lambda w, pair: jnp.dot(*pair).reshape(w.shape), params, factors
     )
     updates, state = tx.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
+    return state, optax.apply_updates(params, updates)
 
   state = jax.eval_shape(tx.init, params)
   program = jax.jit(step, donate_argnums=(1, 2)).lower(factors, state, params)

@@ -36,7 +36,7 @@ import numpy as np
 import tyro
 from contestants import SIDE, Contestant, machine, matmul, ratio, take_turns
 from flax import nnx
-from train_step_cases import CASES, Case, config_of
+from train_step_cases import CASES, Case, Step, config_of
 from train_step_linen import linen_step
 from train_step_ours import OURS, ours
 from train_step_torch import torch_step
@@ -79,13 +79,7 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (case.batch, *case.image_shape), np.uint8)
   labels = rng.integers(0, case.num_classes, case.batch).astype(np.int32)
-  steps = {
-    **{name: ours(case, images, labels, **o) for name, o in OURS.items()},
-    'Linen': linen_step(case, images, labels),
-  }
-  if importlib.util.find_spec('torchvision'):
-    for name, compiles in (('torch', False), ('torch, compiled', True)):
-      steps[name] = torch_step(case, images, labels, compiles=compiles)
+  steps = steps_of(case, images, labels)
   contestants = {name: Contestant(step.run) for name, step in steps.items()}
   contestants['matmul'] = matmul()
   take_turns(contestants, repeats)
@@ -113,6 +107,21 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
       for name, step in steps.items()
     ],
   }
+
+
+def steps_of(case: Case, images, labels) -> dict[str, Step]:
+  """All contestants."""
+  steps = {
+    name: ours(case, images, labels, **options)
+    for name, options in OURS.items()
+    if case.rivals or 'parallel' not in options
+  }
+  if case.rivals:
+    steps['Linen'] = linen_step(case, images, labels)
+    if importlib.util.find_spec('torchvision'):
+      for name, compiles in (('torch', False), ('torch, compiled', True)):
+        steps[name] = torch_step(case, images, labels, compiles=compiles)
+  return steps
 
 
 def forward_flop(case: Case) -> float:
@@ -155,20 +164,24 @@ def shares(found: dict[str, Any], updates: dict[str, Any]) -> list[str]:
     f'What Bort adds to a step of {LARGE} pictures, extrapolated from the steps'
     ' above, by `every`.',
     '',
-    '| network | optimizer | every | by update.md | by the steps above |'
-    ' 95 % interval |',
-    '| --- | --- | ---: | ---: | ---: | ---: |',
+    '| network | optimizer | pictures timed | every | by update.md |'
+    ' by the steps above | 95 % interval |',
+    '| --- | --- | ---: | ---: | ---: | ---: | ---: |',
   ]
-  for name in ('resnet50', 'vit_s'):
-    if name in found and name in updates:
-      trained, updated = found[name], updates[name]
+  for trained in found.values():
+    name = trained['network']
+    if name in updates:
+      updated = updates[name]
       optimizer = config_of(CASES[name]).optimizer
       ratios = {row['contestant']: row['ratio'] for row in trained['rows']}
       small, large = steps_in_matmuls(optimizer, trained, updated)
       for every in TURNS:
         added = added_in_matmuls(f'bort_{optimizer}', every, updated)
         by_update = '' if added is None else f'{added / large:.2%}'
-        line = f'| {name} | bort_{optimizer} | {every} | {by_update} |'
+        line = (
+          f'| {name} | bort_{optimizer} | {trained["batch"]} | {every} |'
+          f' {by_update} |'
+        )
         if every in STEPS:
           timed = ratios[STEPS[every]]
           median, low, high = ((r - 1) * small / large for r in timed)

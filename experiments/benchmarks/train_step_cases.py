@@ -17,6 +17,7 @@ class Case(NamedTuple):
   batch: int
   image_shape: tuple[int, int, int]
   num_classes: int
+  rivals: bool = True  # whether others' steps, and pmap, are timed beside ours
 
   @property
   def optimizer(self) -> str:
@@ -41,6 +42,7 @@ MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 CASES = {
   'resnet18': Case('resnet18', 32, (32, 32, 3), 10),
   'resnet50': Case('resnet50', 8, (224, 224, 3), 1000),
+  'resnet50, large': Case('resnet50', 32, (224, 224, 3), 1000, rivals=False),
   'vit_s': Case('vit_s', 8, (224, 224, 3), 1000),
 }
 

@@ -1,15 +1,13 @@
 """Self-attention whose weights are dynamic."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from bort_jax.nn.attend import attend
 from bort_jax.nn.bcos.names import dynamic
-from bort_jax.nn.bcos.transform import wide
 
 
 class BcosAttention(nnx.Module):
@@ -64,12 +62,5 @@ class BcosAttention(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Tokens (N, T, width) to the same; the softmax is float32 or wider."""
-    heads = (*x.shape[:-1], self.num_heads, -1)
-    query = dynamic(self.query(x)).reshape(heads)
-    key = dynamic(self.key(x)).reshape(heads)
-    value = self.value(x).reshape(heads)
-    # Not jax.nn.dot_product_attention: its softmax is float32 in float64 too.
-    logits = wide(jnp.einsum('nqhd,nkhd->nhqk', query, key))
-    weights = jax.nn.softmax(logits / math.sqrt(query.shape[-1]))
-    mixed = jnp.einsum('nhqk,nkhd->nqhd', weights.astype(x.dtype), value)
-    return self.out(mixed.reshape(x.shape))
+    query, key = dynamic(self.query(x)), dynamic(self.key(x))
+    return self.out(attend(query, key, self.value(x), self.num_heads))

@@ -1,0 +1,61 @@
+"""Attention's averages, beside those of jax.nn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bort_jax.nn.attend import attend
+
+TOKENS, HEADS, WIDTH = 5, 2, 6
+
+
+def arrays(dtype='float32'):
+  keys = jax.random.split(jax.random.key(0), 4)
+  shape = (3, TOKENS, HEADS * WIDTH)
+  qkv = [jax.random.normal(key, shape, dtype) for key in keys[:3]]
+  bias = jax.random.normal(keys[3], (1, HEADS, TOKENS, TOKENS), dtype)
+  return qkv, bias
+
+
+def of_jax(query, key, value, bias, mask):
+  heads = (3, TOKENS, HEADS, WIDTH)
+  qkv = [x.reshape(heads) for x in (query, key, value)]
+  mixed = jax.nn.dot_product_attention(*qkv, bias=bias, mask=mask)
+  return mixed.reshape(query.shape)
+
+
+def test_values_and_gradients_are_those_of_jax():
+  qkv, bias = arrays()
+  mask = jnp.tril(jnp.ones((TOKENS, TOKENS), bool))[None, None]
+  for options in ((bias, None), (None, mask), (bias, mask)):
+    ours = lambda *qkv, o=options: attend(*qkv, HEADS, *o)
+    theirs = lambda *qkv, o=options: of_jax(*qkv, *o)
+    found, pull = jax.vjp(ours, *qkv)
+    expected, pull_expected = jax.vjp(theirs, *qkv)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    cotangent = jnp.cos(expected)
+    for one, other in zip(
+      pull(cotangent), pull_expected(cotangent), strict=True
+    ):
+      np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_the_softmax_is_as_wide_as_the_input_and_float32_at_least():
+  with jax.enable_x64(True):
+    qkv, _ = arrays('float64')
+    query, key, value = (
+      np.asarray(x).reshape(3, TOKENS, HEADS, WIDTH) for x in qkv
+    )
+    logits = np.einsum('nqhd,nkhd->nhqk', query, key) / np.sqrt(WIDTH)
+    weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = np.einsum('nhqk,nkhd->nqhd', weights, value)
+    found = attend(*qkv, HEADS)
+    np.testing.assert_allclose(
+      found, expected.reshape(found.shape), rtol=0, atol=1e-14
+    )
+  half = [x.astype('bfloat16') for x in qkv]
+  found = attend(*half, HEADS)
+  assert found.dtype == 'bfloat16'
+  np.testing.assert_allclose(
+    np.asarray(found, 'float64'), expected.reshape(found.shape), atol=0.03
+  )
