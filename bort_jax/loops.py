@@ -8,16 +8,15 @@ transposed convolution, as in every gradient, is 5 to 100 times slower
 :func:`jax.jit`, else they are compiled at every call.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from jax import lax
-from jax.extend import core, source_info_util
+from jax.extend import core
 
-# What maps over devices has axes and meshes of its own, which are not here.
-_LEFT_ALONE = ('shard_map', 'xla_pmap')
+from bort_jax.rewriting import Replacement, rewritten
 
 
 def scan(body: Callable, init: Any, xs: Any = None, **options: Any) -> Any:
@@ -67,87 +66,13 @@ def channels_last(function: Callable) -> Callable:
   """
   if jax.default_backend() != 'cpu':
     return function
-
-  def ordered(*args):
-    closed, out = jax.make_jaxpr(function, return_shape=True)(*args)
-    outs = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args))
-    return jax.tree.unflatten(jax.tree.structure(out), outs)
-
-  return ordered
+  return rewritten(function, _in_order)
 
 
-def _evaluate(
-  jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]
-) -> list[Any]:
-  names = [*jaxpr.constvars, *jaxpr.invars]
-  env = dict(zip(names, [*consts, *args], strict=True))
-  for eqn in jaxpr.eqns:
-    outs = _apply_as_written(eqn, [_read(env, atom) for atom in eqn.invars])
-    env.update(zip(eqn.outvars, outs, strict=True))
-  return [_read(env, atom) for atom in jaxpr.outvars]
-
-
-def _read(env: Mapping[core.Var, Any], atom: core.Var | core.Literal) -> Any:
-  if not isinstance(atom, core.Literal):
-    return env[atom]
-  aval: Any = atom.aval
-  # a plain number would widen halves
-  return atom.val if aval.weak_type else np.asarray(atom.val, aval.dtype)
-
-
-def _apply_as_written(
-  eqn: core.JaxprEqn, values: Sequence[Any]
-) -> Sequence[Any]:
-  """The results of one operation, under its name and place in the source."""
-  info = eqn.source_info
-  name_stack = source_info_util.current_name_stack() + info.name_stack
-  with (
-    source_info_util.user_context(info.traceback, name_stack=name_stack),
-    eqn.ctx.manager,
-  ):
-    return _apply(eqn, values)
-
-
-def _apply(eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
-  if _is_out_of_order(eqn):
-    return [_with_channels_last(*values, **eqn.params)]
-  if _has_one_out_of_order(eqn):
-    params = {name: _ordered(value) for name, value in eqn.params.items()}
-    eqn = eqn.replace(params=params)
-  outs = eqn.primitive.bind(
-    *values, **eqn.primitive.get_bind_params(eqn.params)
-  )
-  return outs if eqn.primitive.multiple_results else [outs]
-
-
-def _has_one_out_of_order(eqn: core.JaxprEqn) -> bool:
-  """Whether there is such a convolution in the programs of an operation."""
-  if eqn.primitive.name in _LEFT_ALONE:
-    return False
-  return any(
-    _is_out_of_order(inner) or _has_one_out_of_order(inner)
-    for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program)
-    if _is_program(value)
-    for inner in value.eqns
-  )
-
-
-def _is_program(value: Any) -> bool:
-  return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
-
-
-def _ordered(value: Any) -> Any:
-  """An operation's parameter; if it is a program, that program in order."""
-  if isinstance(value, tuple):
-    items = map(_ordered, value)
-    return type(value)(*items) if hasattr(value, '_fields') else tuple(items)
-  if isinstance(value, core.ClosedJaxpr):
-    run = lambda *args: _evaluate(value.jaxpr, value.consts, args)
-    return jax.make_jaxpr(run)(*value.in_avals)
-  if isinstance(value, core.Jaxpr) and not value.constvars:
-    closed = _ordered(core.ClosedJaxpr(value, ()))
-    return value if closed.consts else closed.jaxpr
-  return value
+def _in_order(eqn: core.JaxprEqn) -> Replacement | None:
+  if not _is_out_of_order(eqn):
+    return None
+  return functools.partial(_with_channels_last, **eqn.params)
 
 
 def _is_out_of_order(eqn: core.JaxprEqn) -> bool:
