@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from bort_jax import attacks
+from bort_jax.products import as_products
 from bort_jax.train.adversarial import Adversarial
 from bort_jax.train.augment import EPSILON, picture_keys
 from bort_jax.train.errors import RunError
@@ -37,7 +38,7 @@ class _Evaluating:
 
   def __call__(self, weights: Any, x: jax.Array) -> jax.Array:
     """Logits of pictures, each by itself."""
-    return self.network.apply(*weights, x)
+    return as_products(self.network.apply)(*weights, x)
 
 
 def paired(

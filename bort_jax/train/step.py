@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bort_jax.products import as_products
 from bort_jax.train.adversarial import Adversarial
 from bort_jax.train.augment import Recipe, augment_batch, mix_batch
 from bort_jax.train.consistent import paired, run_paired
@@ -136,9 +137,9 @@ def train_step(
     loss = copies * picture_losses(options.loss, logits, targets).mean()
     return loss + inconsistency, (logits[::copies], stats)
 
-  (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-    state.params
-  )
+  (loss, (logits, stats)), grads = jax.value_and_grad(
+    as_products(loss_fn), has_aux=True
+  )(state.params)
   metrics = Metrics(loss, jnp.mean(jnp.argmax(logits, -1) == labels))
   if options.axis_name is not None:
     grads, metrics = jax.lax.pmean((grads, metrics), options.axis_name)
@@ -184,7 +185,8 @@ def evaluation_step(
   Targets that are never off are a part of training: what is measured is plain
   binary cross-entropy, as published.
   """
-  logits = network.apply(params, stats, to_unit_range(images))
+  apply = as_products(network.apply)
+  logits = apply(params, stats, to_unit_range(images))
   logits = logits.astype(jnp.float32)
   targets = jax.nn.one_hot(labels, logits.shape[-1])
   plain = 'bce' if loss == 'bce_uniform_off' else loss
