@@ -12,6 +12,7 @@ from bort_jax.correction import (
   amplitude_argument,
   matrix_correction,
 )
+from bort_jax.order import FewAtOnce
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import Mask, check_params, refuse_collapse
@@ -61,13 +62,16 @@ def add_decoupled_bort(
       correction = matrix_correction(view, w, a, mode, kept)
       return update + decayed + strength * correction
 
+    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False).values())
+
     def add_to_matrix(view, update, decayed, w, decay, is_turn):
       kept = 1 - rate * decay
       a = amplitude_argument(amplitude)
       corrected = lambda update, decayed, w: on_matrices(
         correct, view, update, decayed, w, kept, strength, a
       )
-      return in_turn(is_turn, corrected, add, update, decayed, w)
+      work = lambda w: in_turn(is_turn, corrected, add, update, decayed, w)
+      return few_at_once(work, view, w)
 
     def add(update, decayed, *_):
       return (update + decayed).astype(update.dtype)

@@ -147,6 +147,12 @@ class MatrixView:
     return math.prod(self.shape) * smaller
 
   @property
+  def entries_at_work(self) -> int:
+    """Entries of what the correction of all makes: Gram matrices and weights."""
+    smaller = min(self.num_out, self.num_in)
+    return math.prod(self.stack) * smaller**2 + math.prod(self.shape)
+
+  @property
   def muon_numbers(self) -> optax.contrib.MuonDimensionNumbers:
     """The matrix axes of a split parameter, as optax's Muon takes them."""
     index = lambda letters: tuple(self._w.index(c) for c in letters)

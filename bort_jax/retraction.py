@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from bort_jax.matrices import MatrixView
+from bort_jax.order import FewAtOnce
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import check_params
@@ -108,8 +109,11 @@ def keep_orthogonal(
       moved = retract(view, w + project(view, w, update), steps)
       return scale * (moved - w)
 
+    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False).values())
+
     def update_matrix(view, update, w):
-      return on_matrices(stay, view, update, w, amplitude)
+      work = lambda w: on_matrices(stay, view, update, w, amplitude)
+      return few_at_once(work, view, w)
 
     return map_matrices(update_matrix, axes, updates, params), state
 

@@ -12,6 +12,7 @@ from bort_jax.correction import (
   amplitude_argument,
   matrix_correction,
 )
+from bort_jax.order import FewAtOnce
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import check_constraint, check_params
@@ -133,10 +134,14 @@ def bort(
     def correct(view, update, w, strength, a):
       return update + strength * matrix_correction(view, w, a, mode)
 
+    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False).values())
+
     def add_to_matrix(view, update, w, is_turn):
       a = amplitude_argument(amplitude)
       add = lambda u, w: on_matrices(correct, view, u, w, strength, a)
-      return in_turn(is_turn, add, lambda u, w: u, update, w)
+      leave = lambda u, w: u
+      work = lambda w: in_turn(is_turn, add, leave, update, w)
+      return few_at_once(work, view, w)
 
     turns = take_turns(axes, updates, every, count)
     return map_matrices(add_to_matrix, axes, updates, params, turns), new_state
