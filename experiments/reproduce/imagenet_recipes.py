@@ -17,12 +17,15 @@ import pathlib
 import tempfile
 from typing import Any
 
+import numpy as np
 import tyro
 from kept_runs import KeptRuns
 from runs_report import made_line, write_page
 
 from bort_jax import configs
 from bort_jax.train import TrainConfig, train
+from bort_jax.train.kernels import Spread
+from bort_jax.train.metrics import read_metrics
 
 RESULTS = pathlib.Path(__file__).parent / 'imagenet_recipes'
 NAMES = tuple(
@@ -100,27 +103,31 @@ def trained(config: TrainConfig) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as scratch:
     run_dir = pathlib.Path(scratch, 'run')
     train(dataclasses.replace(config, run_dir=run_dir))
-    lines = (run_dir / 'metrics.jsonl').read_text().splitlines()
-    (result,) = [
-      row
-      for row in json.loads((run_dir / 'results.json').read_text())
-      if row['network'] != 'untrained'
-    ]
-  passes = [json.loads(line) for line in lines]
-  losses = [one['train_loss'] for one in passes if 'train_loss' in one]
+    return found_in(run_dir)
+
+
+def found_in(run_dir: pathlib.Path) -> dict[str, Any]:
+  """What a run of one network wrote."""
+  (result,) = [
+    row
+    for row in json.loads((run_dir / 'results.json').read_text())
+    if row['network'] != 'untrained'
+  ]
+  steps, passes = read_metrics(run_dir, result['network'])
+  losses = np.array_split([step.loss for step in steps], len(passes) - 1)
   return {
-    'steps': passes[-1]['step'],
-    'losses': losses,
-    'spectra': [spectrum(one['kernels']) for one in (passes[0], passes[-1])],
+    'steps': len(steps),
+    'losses': [float(np.mean(of_pass)) for of_pass in losses],
+    'spectra': [spectrum(one.kernels) for one in (passes[0], passes[-1])],
     'seconds': result['seconds'],
   }
 
 
-def spectrum(kernels: dict[str, dict[str, float]]) -> tuple[float, float]:
+def spectrum(kernels: dict[str, Spread]) -> tuple[float, float]:
   """The smallest and the largest singular value of all kernels."""
   return (
-    min(kernel['smallest'] for kernel in kernels.values()),
-    max(kernel['largest'] for kernel in kernels.values()),
+    min(kernel.smallest for kernel in kernels.values()),
+    max(kernel.largest for kernel in kernels.values()),
   )
 
 

@@ -29,6 +29,7 @@ from bort_jax.configs import load_config
 from bort_jax.correction import bort_correction
 from bort_jax.nn import PatchNet, SimpleCNN
 from bort_jax.selection import default_rule
+from bort_jax.train.metrics import Epoch, MetricsLog, Spread, Step
 
 
 def params_of(seed=0):
@@ -297,6 +298,33 @@ def test_a_recipe_is_shrunk_and_told(tmp_path, monkeypatch):
   imagenet_recipes.write(kept.rows)
   text = (tmp_path / 'table.md').read_text()
   assert '| 200 | 7.000 | 5.500 | 0.1 … 2 | 0.5 … 1.5 | 2.0 |' in text
+
+
+def test_what_is_told_of_a_recipe_is_what_its_run_wrote(tmp_path):
+  log = MetricsLog(tmp_path, 'bort')
+  losses = [4.0, 3.0, 2.0, 1.0]
+  for epoch in range(3):
+    done = 2 * epoch
+    log.write_steps(
+      [Step(n, losses[n - 1], 0.5) for n in range(done - 1, done + 1) if n > 0]
+    )
+    kernels = {
+      'conv': Spread(1 - epoch / 10, 1.0, 1.0, 0.1),
+      'head': Spread(0.9, 1.0, 1 + epoch / 10, 0.2),
+    }
+    log.write_epoch(Epoch(epoch, done, 1.0, 0.5, kernels))
+  log.close()
+  results = [
+    {'network': 'untrained', 'seconds': 0.0},
+    {'network': 'bort', 'seconds': 9.0},
+  ]
+  (tmp_path / 'results.json').write_text(json.dumps(results))
+  assert imagenet_recipes.found_in(tmp_path) == {
+    'steps': 4,
+    'losses': [3.5, 1.5],
+    'spectra': [(0.9, 1.0), (0.8, 1.2)],
+    'seconds': 9.0,
+  }
 
 
 def test_localisations_are_compared_seed_by_seed():
