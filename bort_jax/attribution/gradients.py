@@ -15,6 +15,7 @@ from bort_jax.attribution.checks import (
   checked,
 )
 from bort_jax.attribution.errors import AttributionError
+from bort_jax.products import as_products
 from bort_jax.validation import check_number, nan_where_missing
 
 
@@ -199,7 +200,7 @@ def class_gradient(
   apply_fn: ApplyFn, params: Any, x: jax.Array, target: jax.Array
 ) -> jax.Array:
   """The gradient of each picture's logit of its class."""
-  logits, pull = jax.vjp(lambda x: apply_fn(params, x), x)
+  logits, pull = jax.vjp(as_products(lambda x: apply_fn(params, x)), x)
   classes = logits.shape[1]
   (slope,) = pull(jax.nn.one_hot(target, classes, dtype=logits.dtype))
   return nan_where_missing(slope, target, classes)

@@ -38,6 +38,24 @@ def test_the_gradient_is_that_of_each_logit(float64):
     np.testing.assert_allclose(found[i], one, rtol=1e-12, atol=1e-14)
 
 
+def patches(kernel, x):
+  """A convolution of patches that do not overlap, as a ViT begins with."""
+  y = jax.lax.conv_general_dilated(
+    x, kernel, (2, 2), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+  return jnp.sin(y).sum((1, 2))
+
+
+def test_no_slow_convolution_is_left_of_patches():
+  kernel, x = pictures((2, 2, SHAPE[-1], CLASSES)), pictures()
+  found = attribution.gradient(patches, kernel, x, TARGET)
+  one_of_each = lambda x: patches(kernel, x)[jnp.arange(len(x)), TARGET].sum()
+  np.testing.assert_allclose(found, jax.grad(one_of_each)(x), atol=1e-5)
+  if jax.default_backend() == 'cpu':
+    run = lambda x: attribution.gradient(patches, kernel, x, TARGET)
+    assert 'conv_general_dilated' not in str(jax.make_jaxpr(run)(x))
+
+
 def test_the_range_of_each_picture_scales_its_noise(float64):
   weights = pictures((2, CLASSES))
   x = pictures(dtype=jnp.float64) * jnp.array([1, 10, 100]).reshape(3, 1, 1, 1)
