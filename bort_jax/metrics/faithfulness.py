@@ -20,6 +20,7 @@ from bort_jax.metrics.checks import (
 from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
 from bort_jax.metrics.correlation import pearson
 from bort_jax.metrics.errors import MetricError
+from bort_jax.metrics.order import least
 from bort_jax.metrics.scores import Score, score_of
 from bort_jax.metrics.substrate import Baseline, check_baseline, substrate
 
@@ -157,9 +158,10 @@ def _drawn(key, run, picture, shape, size: int) -> jax.Array:
 
   def draw(run, picture):
     own = jax.random.fold_in(jax.random.fold_in(key, run), picture)
-    return jax.random.permutation(own, height * width) < size
+    return jax.random.bits(own, height * width)
 
-  return jax.vmap(draw)(run, picture).reshape(-1, height, width, 1)
+  words = jax.vmap(draw)(run, picture)
+  return least(words, size).reshape(-1, height, width, 1)
 
 
 def _checked_subsets(subsets: ArrayLike, x: jax.Array) -> jax.Array:
