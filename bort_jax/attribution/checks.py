@@ -119,15 +119,19 @@ def check_count(name: str, value: Any) -> None:
 @jax.ensure_compile_time_eval()  # what is known is read under jit too
 def check_finite(given: Any) -> None:
   """Refuses arrays whose known numbers are not all finite, by their names."""
-  leaves = {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+  known = [
+    (path, leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(given)
     if isinstance(leaf, jax.Array | np.ndarray)
     and jnp.issubdtype(leaf.dtype, jnp.inexact)
     and is_known(leaf)
-  }
-  if not _finite(leaves):
-    bad = [name for name, leaf in leaves.items() if not _finite(leaf)]
+  ]
+  if not _finite([leaf for _, leaf in known]):
+    bad = [
+      jax.tree_util.keystr(path, simple=True, separator='/')
+      for path, leaf in known
+      if not _finite(leaf)
+    ]
     raise AttributionError(
       f'Numbers are not finite in {", ".join(bad)}: an attribution of them'
       ' would mean nothing.'
