@@ -68,7 +68,8 @@ def faithfulness_correlation(
     x: pictures (N, H, W, C), floats.
     target: (N,) int.
     attribution: (N, H, W), (N, H, W, 1) or (N, H, W, C), signed.
-    key: a random key for the subsets, each drawn for one picture.
+    key: a random key for the subsets, each drawn for one picture, all of them
+      as likely.
     runs: R, how many subsets are drawn.
     subset_size: pixels in each; by default a fifth of them.
     subsets: which, instead of a key: bool (N, R, H, W) of pixels with all their
