@@ -105,8 +105,8 @@ def checked_classes(
         f'{name} {wrong.flat[0]} does not exist: there are {num_classes}'
         f' classes, 0 … {num_classes - 1}.'
       )
-  # a short type has no room for every class
-  return jnp.broadcast_to(jnp.asarray(classes).astype(int), (count,))
+  # a short type has no room for every class; what is on a device stays there
+  return jnp.broadcast_to(jnp.asarray(value).astype(int), (count,))
 
 
 def checked_pictures(x: Any, error: type[ValueError]) -> jax.Array:

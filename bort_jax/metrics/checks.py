@@ -61,13 +61,18 @@ def check_hashable(name: str, function: Any) -> None:
 
 
 def checked_maps(attribution: ArrayLike) -> jax.Array:
-  """Maps (N, H, W) or (N, H, W, C) as (N, H, W, C) of wide floats."""
+  """Real maps (N, H, W) or (N, H, W, C); refuses others."""
   maps = jnp.asarray(attribution)
   if maps.ndim not in (3, 4) or jnp.iscomplexobj(maps):
     raise MetricError(
       'attribution must be real maps (N, H, W) or (N, H, W, C), got'
       f' {maps.dtype} of shape {maps.shape}.'
     )
+  return maps
+
+
+def with_channels(maps: jax.Array) -> jax.Array:
+  """Maps (N, H, W) or (N, H, W, C) as (N, H, W, C) of wide floats."""
   if maps.ndim == 3:
     maps = maps[..., None]
   return maps.astype(wide(maps.dtype))
@@ -86,7 +91,7 @@ def checked_attribution(
       f' {fitting[2]} for pictures of shape {tuple(shape)}, got {given}.'
       + _shape_advice(given, (height, width))
     )
-  return checked_maps(attribution)
+  return with_channels(checked_maps(attribution))
 
 
 def _shape_advice(given: tuple[int, ...], size: tuple[int, int]) -> str:

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from bort_jax.metrics.checks import checked_maps, rows_of
+from bort_jax.metrics.checks import checked_maps, rows_of, with_channels
+from bort_jax.metrics.order import ascending
 
 
 def sparseness(attribution: ArrayLike) -> jax.Array:
@@ -33,7 +34,7 @@ def sparseness(attribution: ArrayLike) -> jax.Array:
     Chalasani et al., `Concise Explanations of Neural Networks using Adversarial
     Training <https://arxiv.org/abs/1810.06583>`_, 2018
   """
-  return _gini(_magnitudes(attribution))
+  return _gini(checked_maps(attribution))
 
 
 def complexity(attribution: ArrayLike) -> jax.Array:
@@ -60,25 +61,27 @@ def complexity(attribution: ArrayLike) -> jax.Array:
     Bhatt et al., `Evaluating and Aggregating Feature-based Model Explanations
     <https://arxiv.org/abs/2005.00631>`_, 2020, definition 6
   """
-  return _entropy(_magnitudes(attribution))
-
-
-def _magnitudes(attribution: ArrayLike) -> jax.Array:
-  """(N, n) absolute values of greatest 1, whose sum is in range."""
-  rows = jnp.abs(rows_of(checked_maps(attribution)))
-  greatest = jnp.max(rows, axis=1, keepdims=True, initial=0)
-  return rows / greatest  # 0 / 0 is NaN, and so is what comes of it
+  return _entropy(checked_maps(attribution))
 
 
 @jax.jit
-def _gini(rows: jax.Array) -> jax.Array:
+def _gini(maps: jax.Array) -> jax.Array:
+  rows = _magnitudes(maps)
   n = rows.shape[1]
   weights = 2 * jnp.arange(1, n + 1, dtype=rows.dtype) - n - 1
-  weighted = jnp.sum(weights[None] * jnp.sort(rows, axis=1), axis=1)
+  weighted = jnp.sum(weights[None] * ascending(rows), axis=1)
   return weighted / (n * jnp.sum(rows, axis=1))
 
 
 @jax.jit
-def _entropy(rows: jax.Array) -> jax.Array:
+def _entropy(maps: jax.Array) -> jax.Array:
+  rows = _magnitudes(maps)
   shares = rows / jnp.sum(rows, axis=1, keepdims=True)
   return jnp.sum(jax.scipy.special.entr(shares), axis=1)
+
+
+def _magnitudes(maps: jax.Array) -> jax.Array:
+  """(N, n) absolute values of greatest 1, whose sum is in range."""
+  rows = jnp.abs(rows_of(with_channels(maps)))
+  greatest = jnp.max(rows, axis=1, keepdims=True, initial=0)
+  return rows / greatest  # 0 / 0 is NaN, and so is what comes of it

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from bort_jax.metrics.order import in_order
+
 
 @jax.jit
 def pearson(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -68,10 +70,11 @@ def average_ranks(values: jax.Array) -> jax.Array:
     >>> average_ranks(jnp.array([[3.0, 1.0, 3.0]])).tolist()
     [[2.5, 1.0, 2.5]]
   """
-  ordered = jnp.sort(values, axis=1)
+  words = in_order(values)
+  ordered = jnp.sort(words, axis=1)
   find = lambda side: jax.vmap(
-    lambda row, v: jnp.searchsorted(row, v, side=side)
-  )(ordered, values)
+    lambda row, word: jnp.searchsorted(row, word, side=side)
+  )(ordered, words)
   ranks = (find('left') + find('right') + 1).astype(values.dtype) / 2
   finite = jnp.all(jnp.isfinite(values), axis=1, keepdims=True)
   return jnp.where(finite, ranks, jnp.nan)

@@ -20,6 +20,7 @@ from bort_jax.metrics.checks import (
 from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
 from bort_jax.metrics.correlation import pearson
 from bort_jax.metrics.errors import MetricError
+from bort_jax.metrics.order import least
 from bort_jax.metrics.scores import Score, score_of
 from bort_jax.metrics.substrate import Baseline, check_baseline, substrate
 
@@ -67,7 +68,8 @@ def faithfulness_correlation(
     x: pictures (N, H, W, C), floats.
     target: (N,) int.
     attribution: (N, H, W), (N, H, W, 1) or (N, H, W, C), signed.
-    key: a random key for the subsets, each drawn for one picture.
+    key: a random key for the subsets, each drawn for one picture, all of them
+      as likely.
     runs: R, how many subsets are drawn.
     subset_size: pixels in each; by default a fifth of them.
     subsets: which, instead of a key: bool (N, R, H, W) of pixels with all their
@@ -157,9 +159,10 @@ def _drawn(key, run, picture, shape, size: int) -> jax.Array:
 
   def draw(run, picture):
     own = jax.random.fold_in(jax.random.fold_in(key, run), picture)
-    return jax.random.permutation(own, height * width) < size
+    return jax.random.bits(own, height * width)
 
-  return jax.vmap(draw)(run, picture).reshape(-1, height, width, 1)
+  words = jax.vmap(draw)(run, picture)
+  return least(words, size).reshape(-1, height, width, 1)
 
 
 def _checked_subsets(subsets: ArrayLike, x: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from bort_jax.metrics.checks import (
   checked_pictures,
   number_of_classes,
   pixels_of,
+  with_channels,
 )
 from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
 from bort_jax.metrics.errors import MetricError
@@ -166,7 +167,7 @@ def grid_pointing(attribution: ArrayLike, *, smooth: int = 1) -> jax.Array:
     raise MetricError(f'smooth must be odd, got {smooth}.')
   m, tiles = maps.shape[:2]
   flat = checked_maps(maps.reshape(m * tiles, *maps.shape[2:]))
-  pixels = _smoothed(pixels_of(flat), smooth)
+  pixels = _smoothed(pixels_of(with_channels(flat)), smooth)
   own = jnp.asarray(_own_tiles(grid, *pixels.shape[1:]))
   own = jnp.tile(own, (m, 1, 1))
   return positive_share(pixels, own).reshape(m, tiles)

@@ -7,8 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from bort_jax.metrics.checks import checked_maps, checked_mask, pixels_of
+from bort_jax.metrics.checks import (
+  checked_maps,
+  checked_mask,
+  pixels_of,
+  rows_of,
+  with_channels,
+)
 from bort_jax.metrics.errors import MetricError
+from bort_jax.metrics.order import in_order, kth_least
 
 
 def pointing_game(
@@ -49,7 +56,7 @@ def pointing_game(
     raise MetricError(
       f'tolerance must be a number of pixels, >= 0, got {tolerance!r}.'
     )
-  return _pointing(float(tolerance), pixels_of(maps), mask)
+  return _pointing(float(tolerance), maps, mask)
 
 
 def relevance_rank_accuracy(
@@ -83,7 +90,7 @@ def relevance_rank_accuracy(
     <https://arxiv.org/abs/2003.07258>`_, 2020
   """
   maps = checked_maps(attribution)
-  return _rank_accuracy(pixels_of(maps), checked_mask(mask, maps))
+  return _rank_accuracy(maps, checked_mask(mask, maps))
 
 
 def relevance_mass_accuracy(
@@ -117,9 +124,7 @@ def relevance_mass_accuracy(
     <https://arxiv.org/abs/2003.07258>`_, 2020
   """
   maps = checked_maps(attribution)
-  mask = checked_mask(mask, maps)
-  share = positive_share(pixels_of(maps), mask)
-  return jnp.where(jnp.any(mask, axis=(1, 2)), share, jnp.nan)
+  return _mass_accuracy(maps, checked_mask(mask, maps))
 
 
 @jax.jit
@@ -133,10 +138,15 @@ def positive_share(pixels: jax.Array, mask: jax.Array) -> jax.Array:
   return jnp.where(total > 0, share, jnp.nan)
 
 
+@jax.jit
+def _mass_accuracy(maps: jax.Array, mask: jax.Array) -> jax.Array:
+  share = positive_share(pixels_of(with_channels(maps)), mask)
+  return jnp.where(jnp.any(mask, axis=(1, 2)), share, jnp.nan)
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _pointing(
-  tolerance: float, pixels: jax.Array, mask: jax.Array
-) -> jax.Array:
+def _pointing(tolerance: float, maps: jax.Array, mask: jax.Array) -> jax.Array:
+  pixels = pixels_of(with_channels(maps))
   greatest = pixels == jnp.max(pixels, axis=(1, 2), keepdims=True)
   hits = greatest & _widened(mask, tolerance)
   count = lambda where: jnp.sum(where, axis=(1, 2), dtype=pixels.dtype)
@@ -150,6 +160,8 @@ def _pointing(
 def _widened(mask: jax.Array, tolerance: float) -> jax.Array:
   """Where the mask is, and what is at most so far from it."""
   reach = min(int(tolerance), max(mask.shape[1:]))
+  if not reach:
+    return mask
   offsets = np.arange(-reach, reach + 1)
   disc = offsets[:, None] ** 2 + offsets[None] ** 2 <= tolerance**2
   near = jax.lax.conv_general_dilated(
@@ -163,13 +175,14 @@ def _widened(mask: jax.Array, tolerance: float) -> jax.Array:
 
 
 @jax.jit
-def _rank_accuracy(pixels: jax.Array, mask: jax.Array) -> jax.Array:
+def _rank_accuracy(maps: jax.Array, mask: jax.Array) -> jax.Array:
+  pixels = pixels_of(with_channels(maps))
   size = jnp.sum(mask, axis=(1, 2))
-  flat = pixels.reshape(len(pixels), pixels.shape[1] * pixels.shape[2])
-  ordered = jnp.sort(flat, axis=1, descending=True)
-  last = jnp.take_along_axis(ordered, jnp.maximum(size - 1, 0)[:, None], axis=1)
-  above, equal = pixels > last[..., None], pixels == last[..., None]
-  count = lambda where: jnp.sum(where, axis=(1, 2), dtype=pixels.dtype)
+  words, mask = in_order(rows_of(pixels)), rows_of(mask)
+  place = words.shape[1] + 1 - jnp.maximum(size, 1)  # of the K-th greatest
+  last = kth_least(words, place)[:, None]
+  above, equal = words > last, words == last
+  count = lambda where: jnp.sum(where, axis=1, dtype=pixels.dtype)
   left = size - count(above)  # places that the equal pixels share
   hits = count(above & mask) + left * count(equal & mask) / count(equal)
   return jnp.where(_points(pixels) & (size > 0), hits / size, jnp.nan)

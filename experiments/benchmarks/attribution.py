@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tyro
+from results import write_results
 
 SIDE, CLASSES = 64, 10
 WIDTHS = (32, 32, 64, 64, 128, 128)  # a maximum pools after every second
@@ -64,14 +65,17 @@ def main(
   path = pathlib.Path(__file__).with_suffix('.json')
   kept = json.loads(path.read_text()) if path.exists() else []
   found = {(row['pictures'], row['method']): row for row in kept}
+  order = lambda key: (key[0], METHODS.index(key[1]))
   for count in pictures:
     for method in methods:
       found[count, method] = measured(method, count, repeats)
-      print(found[count, method], flush=True)
-  order = lambda key: (key[0], METHODS.index(key[1]))
-  rows = [found[key] for key in sorted(found, key=order)]
-  path.write_text(json.dumps(rows, indent=1) + '\n')
-  lines = [
+      rows = [found[key] for key in sorted(found, key=order)]
+      write_results(__file__, rows, table(rows))
+
+
+def table(rows: list[dict]) -> list[str]:
+  """All rows."""
+  return [
     '| pictures | method | ours (ms) | Captum (ms) | Captum / ours |'
     ' ours / bare JAX | spread | ours (MB) | Captum (MB) |'
     ' first call of ours (s) | largest difference |',
@@ -93,8 +97,6 @@ def main(
     ' equal ones has its maximum in all of them here and in the first there.'
     f' {_versions()}.',
   ]
-  print('\n'.join(lines))
-  path.with_suffix('.md').write_text('\n'.join(lines) + '\n')
 
 
 def to_bare(row: dict) -> str:

@@ -5,8 +5,9 @@ often as ours does, by ``reproduce/quantus_adapter.py``, which hands pictures
 over as arrays of NumPy. Deletion takes 32 steps, correlation 64 subsets of a
 fifth of the pixels, infidelity 64 squares (Quantus removes one after the other
 and leaves them out, ours each alone), sensitivity 16 gradients. Contestants
-take turns; the ratio is the median of those of all rounds. From the project's
-root, with Quantus (``pip install -e ".[referee]"``):
+take turns; the ratio is the median of those of all rounds. A compiled function
+that adds one to the maps says what a call of JAX costs.
+From the project's root, with Quantus (``pip install -e ".[referee]"``):
 
     python experiments/benchmarks/metrics.py
 """
@@ -37,7 +38,7 @@ class Pair(NamedTuple):
   """A metric here and there."""
 
   ours: Callable[[], Any]
-  quantus: Callable[[], Any]
+  quantus: Callable[[], Any] | None  # None where there is no such thing
   same: bool = True  # numbers; otherwise each draws its own
 
 
@@ -59,23 +60,22 @@ def measured(count: int, repeats: int) -> list[dict[str, Any]]:
   rows = []
   with adapters.taken_as_they_are():
     for name, pair in pairs(adapters, count).items():
-      difference = np.asarray(pair.ours()) - np.asarray(pair.quantus())
-      contestants = {
-        'ours': Contestant(pair.ours),
-        'quantus': Contestant(pair.quantus),
-      }
+      runs = {'ours': pair.ours, 'quantus': pair.quantus}
+      contestants = {who: Contestant(run) for who, run in runs.items() if run}
       take_turns(contestants, repeats)
       seconds = {who: c.seconds for who, c in contestants.items()}
-      rows.append(
-        {
-          'pictures': count,
-          'metric': name,
-          **{f'{n}_ms': 1e3 * statistics.median(s) for n, s in seconds.items()},
-          'ratio': ratio(seconds['ours'], seconds['quantus']),
-          'difference': float(np.abs(difference).max()) if pair.same else None,
-          'machine': f'{machine()}, Quantus {adapters.quantus.__version__}',
-        }
-      )
+      row = {
+        'pictures': count,
+        'metric': name,
+        **{f'{n}_ms': 1e3 * statistics.median(s) for n, s in seconds.items()},
+        'machine': f'{machine()}, Quantus {adapters.quantus.__version__}',
+      }
+      if pair.quantus:
+        row['ratio'] = ratio(seconds['ours'], seconds['quantus'])
+        difference = np.asarray(pair.ours()) - np.asarray(pair.quantus())
+        if pair.same:
+          row['difference'] = float(np.abs(difference).max())
+      rows.append(row)
   return rows
 
 
@@ -128,7 +128,9 @@ def pairs(adapters: Any, count: int) -> dict[str, Pair]:
   done = lambda function, *given, **options: (
     lambda: jax.block_until_ready(function(*given, **options))
   )
+  addition = jax.jit(lambda maps: maps + 1)
   return {
+    'none: an addition': Pair(done(addition, maps), None),
     'deletion': Pair(
       lambda: np.asarray(
         metrics.deletion(
@@ -214,8 +216,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     '| ---: | --- | ---: | ---: | ---: | ---: | ---: |',
     *(
       f'| {r["pictures"]} | {r["metric"]} | {r["ours_ms"]:.2f} |'
-      f' {r["quantus_ms"]:.2f} | {r["ratio"][0]:.2f} |'
-      f' {r["ratio"][1]:.2f} … {r["ratio"][2]:.2f} | {apart(r)} |'
+      f' {beside(r)} | {apart(r)} |'
       for r in rows
     ),
     '',
@@ -225,9 +226,17 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
   ]
 
 
+def beside(row: dict[str, Any]) -> str:
+  """Quantus's time and the ratio, where it has one."""
+  if 'ratio' not in row:
+    return '| |'
+  median, low, high = row['ratio']
+  return f'{row["quantus_ms"]:.2f} | {median:.2f} | {low:.2f} … {high:.2f}'
+
+
 def apart(row: dict[str, Any]) -> str:
   """How far the numbers are, where they are the same."""
-  return '' if row['difference'] is None else f'{row["difference"]:.0e}'
+  return f'{row["difference"]:.0e}' if 'difference' in row else ''
 
 
 if __name__ == '__main__':

@@ -56,6 +56,17 @@ METHODS = {
 }
 
 
+def test_what_is_closed_passes_nothing_not_even_infinity():
+  apply_fn = lambda w, x: jax.nn.relu(x.reshape(len(x), -1)) * w * w
+  x = jnp.array([-1.0, 2.0]).reshape(1, 1, 1, 2)
+  params = jnp.array([1e30, 3.0])
+  maps = [
+    attribution.guided_backprop(apply_fn, params[None], x, target).ravel()
+    for target in (0, 1)
+  ]
+  np.testing.assert_allclose(maps, [[0, 0], [0, 9]], rtol=1e-6)
+
+
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('relu', RELUS)
 def test_relus_in_every_form(method, relu):
