@@ -12,7 +12,7 @@ from bort_jax.correction import (
   amplitude_argument,
   matrix_correction,
 )
-from bort_jax.order import FewAtOnce
+from bort_jax.few_at_once import FewAtOnce
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import Mask, check_params, refuse_collapse
@@ -62,7 +62,7 @@ def add_decoupled_bort(
       correction = matrix_correction(view, w, a, mode, kept)
       return update + decayed + strength * correction
 
-    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False).values())
+    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False))
 
     def add_to_matrix(view, update, decayed, w, decay, is_turn):
       kept = 1 - rate * decay

@@ -148,7 +148,7 @@ class MatrixView:
 
   @property
   def entries_at_work(self) -> int:
-    """Entries of what the correction of all makes: Gram matrices and weights."""
+    """Entries of what the correction of all makes: Gram matrices, products."""
     smaller = min(self.num_out, self.num_in)
     return math.prod(self.stack) * smaller**2 + math.prod(self.shape)
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bort_jax.few_at_once import FewAtOnce
 from bort_jax.matrices import MatrixView
-from bort_jax.order import FewAtOnce
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import check_params
@@ -109,7 +109,7 @@ def keep_orthogonal(
       moved = retract(view, w + project(view, w, update), steps)
       return scale * (moved - w)
 
-    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False).values())
+    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False))
 
     def update_matrix(view, update, w):
       work = lambda w: on_matrices(stay, view, update, w, amplitude)

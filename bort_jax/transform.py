@@ -12,7 +12,7 @@ from bort_jax.correction import (
   amplitude_argument,
   matrix_correction,
 )
-from bort_jax.order import FewAtOnce
+from bort_jax.few_at_once import FewAtOnce
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices, matrix_views
 from bort_jax.settings import check_constraint, check_params
@@ -134,7 +134,7 @@ def bort(
     def correct(view, update, w, strength, a):
       return update + strength * matrix_correction(view, w, a, mode)
 
-    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False).values())
+    few_at_once = FewAtOnce(matrix_views(axes, updates, required=False))
 
     def add_to_matrix(view, update, w, is_turn):
       a = amplitude_argument(amplitude)

@@ -136,20 +136,22 @@ LAYERS = {
   for i in range(8)
 }
 GRAM, WEIGHT = 4 * 64 * 64, 4 * 256 * 64
+MOMENTUM = optax.sgd(0.1, momentum=0.9)
 
 
 def planned_bytes(tx) -> int:
   """What a compiled step needs beside arguments and results, as planned.
 
-  As in training, gradients are made in it and the weights change in place.
+  As in training, gradients are made in it, and weights and state change in
+  place: results come in the order of the arguments, for jax to pair them.
   """
 
   def step(x, state, params):
-    grads = jax.tree.map(lambda w: x[: len(w)] @ x[: w.shape[1]].T, params)
+    grads = {i: {'kernel': x[i] @ x[i][:64].T} for i in params}
     updates, state = tx.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
+    return state, optax.apply_updates(params, updates)
 
-  x = jax.ShapeDtypeStruct((256, 8), 'float32')
+  x = {i: jax.ShapeDtypeStruct((256, 8), 'float32') for i in LAYERS}
   state = jax.eval_shape(tx.init, LAYERS)
   program = jax.jit(step, donate_argnums=(1, 2)).lower(x, state, LAYERS)
   analysis: Any = program.compile().memory_analysis()
@@ -159,9 +161,51 @@ def planned_bytes(tx) -> int:
 @pytest.mark.parametrize('every', [2, 8])
 def test_turns_need_one_gram_and_one_weight(every, optimized):
   """Of eight layers: a copy of them all would be eight weights."""
-  plain = planned_bytes(optax.sgd(0.1, momentum=0.9))
+  plain = planned_bytes(MOMENTUM)
   turns = bort_jax.bort_sgd(0.1, 1.0, momentum=0.9, every=every)
   assert planned_bytes(turns) - plain <= GRAM + WEIGHT + 1024
+
+
+@pytest.mark.skipif(
+  jax.__version_info__ < (0, 12), reason='XLA drops barriers before it orders'
+)
+@pytest.mark.parametrize(
+  ('tx', 'plain'),
+  [
+    (bort_jax.bort_sgd(0.1, 1.0, momentum=0.9), MOMENTUM),
+    (bort_jax.bort_adamw(0.1, 1.0), optax.adamw(0.1)),
+    (optax.chain(MOMENTUM, bort_jax.keep_orthogonal()), MOMENTUM),
+  ],
+  ids=['sgd', 'adamw', 'the hard form'],
+)
+def test_an_update_needs_one_gram_and_one_weight(tx, plain, optimized):
+  """Left to itself XLA's CPU compiler would make a copy of all eight."""
+  added = planned_bytes(tx) - planned_bytes(plain)
+  assert added <= GRAM + WEIGHT + 1024
+
+
+def waits(shapes) -> list[int]:
+  """On how many results each matrix waits that does, in order."""
+  params: Any = {
+    str(i): {'kernel': jax.ShapeDtypeStruct(shape, 'float32')}
+    for i, shape in enumerate(shapes)
+  }
+  tx = bort_jax.bort(1.0)
+  jaxpr = jax.make_jaxpr(tx.update)(params, tx.init(params), params).jaxpr
+  return [
+    len(equation.invars) - 1
+    for equation in equations(jaxpr)
+    if equation.primitive.name == 'optimization_barrier'
+  ]
+
+
+def test_small_matrices_begin_together():
+  """Four have room where one of the largest has."""
+  small, large = (16, 8), (32, 16)
+  assert waits([large, large, large]) == [1, 1]
+  assert waits([small] * 3 + [large]) == [3]
+  assert waits([large, small, small, large]) == [1, 1, 2]
+  assert waits([small]) == []
 
 
 def test_decay_makes_no_copy_of_the_weights(optimized):
