@@ -1,5 +1,7 @@
 """Norms of each of a batch, also where squares would be out of range."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -19,13 +21,36 @@ def l2_norm(x: jax.Array) -> jax.Array:
     >>> l2_norm(jnp.array([[3e30, 4e30], [0.0, 0.0]]))
     Array([5.e+30, 0.e+00], dtype=float32)
   """
-  greatest = linf_norm(x)
-  return greatest * _root_of_squares(x / _nonzero(greatest, x))
+  size = linf_norm(x)
+  return size * _root_of_squares(x / _nonzero(size, x))
 
 
 def linf_norm(x: jax.Array) -> jax.Array:
   """(N,) greatest absolute values of (N, ...); 0 of no numbers."""
-  return jnp.max(jnp.abs(x), axis=_each(x), initial=0)
+  return greatest(jnp.abs(x), _each(x))
+
+
+def greatest(x: jax.Array, axis: Sequence[int] | None = None) -> jax.Array:
+  """The greatest of numbers >= 0 along axes; 0 of none, NaN if one is NaN.
+
+  On a CPU, XLA's maximum of some thousand numbers leaves NaN out, so that the
+  error of weights that are all NaN would be zero.
+
+  Args:
+    x: numbers >= 0.
+    axis: along which; by default all.
+
+  Returns:
+    The greatest, in the type of x.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from bort_jax.norms import greatest
+    >>> greatest(jnp.ones((100, 100)).at[3, 7].set(jnp.nan))
+    Array(nan, dtype=float32)
+  """
+  unknown = jnp.any(jnp.isnan(x), axis=axis)
+  return jnp.where(unknown, jnp.nan, jnp.max(x, axis=axis, initial=0))
 
 
 def unit(x: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ from helpers import hermitian, polar_factor, random_array
 
 from bort_jax import MatrixAxes, bort_adamw, bort_sgd, spectrum
 from bort_jax.matrices import MatrixView
+from bort_jax.train.kernels import measure_kernels
 
 ROWS = MatrixAxes(1, 0)
 STACK = MatrixAxes(2, 1)  # of matrices (k, m, n)
@@ -99,6 +100,18 @@ def test_orthogonality_error(shape, axes, dtype, amplitude, float64):
     atol=1e-14,
     strict=True,
   )
+
+
+@pytest.mark.parametrize('size', [3, 100])  # XLA takes maxima in two ways
+def test_weights_that_are_not_finite_are_not_orthogonal(size):
+  params = {'kernel': jnp.eye(size).at[1, 0].set(jnp.nan)}
+  assert math.isnan(spectrum.orthogonality_error(params)['kernel'])
+  (spread,) = measure_kernels(params, 1.0).values()
+  assert math.isnan(spread.largest)
+  assert math.isnan(spread.orthogonality_error)
+  for mode in ('l2-full', 'l1-row'):
+    (finding,) = spectrum.check(params, 0.1, gamma=1.0, mode=mode)
+    assert finding.kind == 'not_finite'
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Segment:
     ``'not solved'``: the method does not invert this segment, or did not
     converge.
     """
-    solved = bool(jnp.max(self.residual) <= _solved_to(self.rounding))
+    solved = bool(jnp.all(self.residual <= _solved_to(self.rounding)))
     whole = self.one_to_one and float(self.null_space_share) == 0
     whole = whole and float(self.singular_values[1]) > 0
     match self.kind:

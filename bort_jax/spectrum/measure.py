@@ -12,6 +12,7 @@ from bort_jax.correction import (
   check_amplitude,
 )
 from bort_jax.matrices import MatrixView
+from bort_jax.norms import greatest
 from bort_jax.placement import on_matrices
 from bort_jax.selection import AxesLike, map_matrices
 
@@ -94,4 +95,4 @@ def _orthogonality_error(
 ) -> jax.Array:
   a = view.per_gram(amplitude_per_matrix(view, w, amplitude))
   off = jnp.abs(view.gram(w, w) / a - view.identity(a.dtype))
-  return jnp.max(off, initial=0)
+  return greatest(off)

@@ -29,6 +29,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bort_jax.norms import greatest
 from bort_jax.selection import AxesLike
 from bort_jax.spectrum.measure import singular_values
 from bort_jax.turns import check_every
@@ -104,7 +105,7 @@ def largest_safe_step(
 
 def value_range(values: jax.Array) -> tuple[jax.Array, jax.Array]:
   """The smallest and the largest of some values >= 0; zero for none."""
-  largest = jnp.max(values, initial=0)
+  largest = greatest(values)
   return jnp.min(values, initial=largest), largest
 
 

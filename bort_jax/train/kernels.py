@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from bort_jax.matrices import MatrixView
+from bort_jax.norms import greatest
 from bort_jax.placement import on_matrices
 from bort_jax.selection import map_matrices, path_name
 from bort_jax.train.metrics import Spread
@@ -53,5 +54,5 @@ def _spread(view: MatrixView, w: jax.Array, amplitude: jax.Array) -> jax.Array:
   side = min(view.num_out, view.num_in)
   squares = jnp.linalg.eigvalsh(gram.reshape(*view.stack, side, side))
   values = jnp.sqrt(jnp.maximum(squares, 0))
-  error = jnp.max(jnp.abs(gram / amplitude - view.identity(gram.dtype)))
-  return jnp.stack([values.min(), jnp.median(values), values.max(), error])
+  error = greatest(jnp.abs(gram / amplitude - view.identity(gram.dtype)))
+  return jnp.stack([values.min(), jnp.median(values), greatest(values), error])

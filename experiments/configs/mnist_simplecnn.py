@@ -5,8 +5,10 @@
 After the published script: BortA at 1e-3 without a schedule, γ = 1, l1-fullrow,
 batch 256, 40 epochs, leaky ReLU, no logit scale. It differs in the network
 (theirs, ACNNSmall, was not published), pictures in 0 … 1 and a weight decay of
-1e-4, which is ours. Needs an accelerator: on two CPU cores an epoch takes about
-an hour. Not measured to the end here.
+1e-4, which is ours. It begins with a caution about conv3, which is due to these
+settings: 1e-3 · γ · 2592 outputs is above 2, the limit of an l1 mode;
+``--mode l2-full`` is stable. Needs an accelerator: on two CPU cores an epoch
+takes about an hour. Not measured to the end here.
 """
 
 from bort_jax.train import TrainConfig

@@ -19,7 +19,7 @@ import time
 import nbformat
 import tyro
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 FOLDER = pathlib.Path(__file__).parent
 _METADATA = {
@@ -53,6 +53,12 @@ def main(
       ' BORT_DATA, or leave out --write.'
     )
   paths = [FOLDER / f'{name}.ipynb' for name in names]
+  there = sorted(path.stem for path in FOLDER.glob('*.ipynb'))
+  for path in paths:
+    if path.stem not in there:
+      sys.exit(
+        f'No notebook is called {path.stem!r}; there are {", ".join(there)}.'
+      )
   failed = False
   for path in paths or sorted(FOLDER.glob('*.ipynb')):
     notebook = nbformat.read(path, as_version=4)
@@ -78,7 +84,8 @@ def run(
     timeout: most seconds for a cell.
 
   Returns:
-    What is wrong: an error, or what was written to standard error.
+    What is wrong: an error, a cell that took too long, or what was written to
+    standard error.
   """
   client = NotebookClient(
     notebook,
@@ -89,7 +96,7 @@ def run(
   )
   try:
     client.execute(env={**os.environ, 'BORT_FAST': str(int(fast))})
-  except CellExecutionError as error:
+  except (CellExecutionError, CellTimeoutError) as error:
     return _COLORS.sub('', str(error))
   warnings = [
     output.text
