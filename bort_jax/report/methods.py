@@ -1,5 +1,6 @@
 """The methods that a report shows, as a reader knows them."""
 
+import difflib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -29,9 +30,11 @@ def choose_methods(names: tuple[str, ...]) -> list[Method]:
   known = {method.name: method for method in (*METHODS, *OWN)}
   unknown = [name for name in names if name not in known]
   if unknown:
+    near = difflib.get_close_matches(unknown[0], known, n=1)
+    hint = f' Did you mean {near[0]!r}?' if near else ''
     raise RunError(
       f'There is no method {", ".join(map(repr, unknown))}; there are'
-      f' {", ".join(known)}.'
+      f' {", ".join(known)}.{hint}'
     )
   return [known[name] for name in names] if names else list(METHODS)
 

@@ -131,7 +131,9 @@ def make_model(
       **options,
     )
   except (TypeError, ValueError) as error:
-    raise RunError(f'Network {config.model!r}: {error}') from None
+    given = ' '.join(config.model_options)
+    given = f' with {given}' if given else ''
+    raise RunError(f'Network {config.model!r}{given}: {error}') from None
   if config.optimizer == 'sgd':
     _slow_logit_scales(model)
   return model

@@ -161,7 +161,10 @@ def test_a_page_that_cannot_be_written_leaves_what_was_there(
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'methods': ('gradient', 'gradeint')}, "no method 'gradeint'; there are"),
+    (
+      {'methods': ('gradient', 'gradeint')},
+      "no method 'gradeint'; .* Did you mean 'gradient'",
+    ),
     ({'num_pictures': 0}, 'needs pictures'),
     ({'num_pictures': -1}, 'needs pictures'),
     ({'newton_steps': 0}, 'newton_steps must be an integer, at least 1'),

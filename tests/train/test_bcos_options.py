@@ -28,6 +28,12 @@ def test_unknown_options_of_b_cos_networks_are_refused():
     make_model(config, (8, 8, 3), 4)
 
 
+def test_an_option_of_the_wrong_kind_is_named():
+  config = TrainConfig(model='simple_cnn', model_options=('widths=3',))
+  with pytest.raises(RunError, match="'simple_cnn' with widths=3: "):
+    make_model(config, (8, 8, 1), 10)
+
+
 def test_the_published_recipe_is_a_configuration():
   config = load_config('cifar10_bcos_resnet20')
   model: Any = nnx.eval_shape(lambda: make_model(config, (32, 32, 3), 10))
