@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bort_jax.norms import greatest
 from bort_jax.validation import is_integer
 
 
@@ -258,7 +259,7 @@ class MatrixView:
     summed = tuple(
       i for i, c in enumerate(self._w) if c in self._in + self._out
     )
-    return jnp.max(jnp.abs(w), axis=summed, initial=0)
+    return greatest(jnp.abs(w), summed)
 
   def _sum(self, x, letters):
     axes = tuple(self._w.index(c) for c in letters)

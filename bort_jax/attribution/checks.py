@@ -140,6 +140,7 @@ def check_finite(given: Any) -> None:
 
 @jax.jit
 def _finite(tree):
-  # a maximum takes XLA for CPUs a third of the time of jnp.all
-  greatest = [jnp.max(jnp.abs(a), initial=0) for a in jax.tree.leaves(tree)]
-  return jnp.all(jnp.array([g < jnp.inf for g in greatest]))
+  # A sum takes XLA for CPUs a third of the time of jnp.all; its maximum, as
+  # fast, leaves NaN out.
+  zeros = [jnp.sum(0 * a) for a in jax.tree.leaves(tree)]
+  return jnp.all(jnp.array([zero == 0 for zero in zeros]))

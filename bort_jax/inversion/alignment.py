@@ -13,6 +13,7 @@ from bort_jax.inversion.operator_norm import (
 )
 from bort_jax.inversion.program import read, variables
 from bort_jax.inversion.segments import Constants, Piece
+from bort_jax.norms import greatest
 
 _ADDED = 1e-6  # to |cos|, by layers that must not take a power of zero
 
@@ -75,7 +76,7 @@ def aligned_bound(
       eqn.params['rhs_dilation'],
     )
     rows = _patch_rows(eqn, kernel)
-  longest = jnp.sqrt(jnp.max(jnp.sum(jnp.square(rows), axis=-1))) + _ADDED
+  longest = jnp.sqrt(greatest(jnp.sum(jnp.square(rows), axis=-1))) + _ADDED
   along = norm_bound(rows) * math.sqrt(patches)
   return longest ** (b - 1) * (b * linear + (b - 1) * along)
 

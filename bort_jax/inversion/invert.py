@@ -22,6 +22,7 @@ from bort_jax.inversion.undo import (
   default_tolerance,
   run_back,
 )
+from bort_jax.norms import greatest
 
 _NOTHING_BACK = 0.1  # residual of a block that counts as not undone
 
@@ -223,7 +224,7 @@ def _refuse_failures(result: Inversion, params: Any, z: jax.Array) -> None:
   if isinstance(result.x, Tracer):
     return
   for segment in reversed(result.segments):  # in the order they were undone
-    residual = float(jnp.max(segment.residual))
+    residual = float(greatest(segment.residual))
     if float(segment.contraction) >= 1 and not residual <= _NOTHING_BACK:
       raise InversionError(
         f'The residual block at {segment.source} (segment {segment.index})'

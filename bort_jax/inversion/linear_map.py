@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bort_jax import loops
+from bort_jax.norms import greatest
 
 
 class AffineMap(NamedTuple):
@@ -116,7 +117,7 @@ def slope_range(affine: AffineMap) -> jax.Array:
   affine = widened(affine)
   slopes = jnp.abs(affine.apply(jnp.ones_like(affine.offset)))
   least = jnp.min(jnp.where(slopes > 0, slopes, jnp.inf))
-  return jnp.stack([least, jnp.max(slopes)])
+  return jnp.stack([least, greatest(slopes)])
 
 
 def _without_pattern(like: jax.Array) -> jax.Array:

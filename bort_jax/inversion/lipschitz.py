@@ -20,6 +20,7 @@ from bort_jax.inversion.operations import (
 from bort_jax.inversion.operator_norm import convolution_norm, dense_norm
 from bort_jax.inversion.program import Program, apply, read, variables
 from bort_jax.inversion.segments import Constants, Piece
+from bort_jax.norms import greatest
 
 
 class Bound(NamedTuple):
@@ -151,9 +152,8 @@ def _linear(
   if name in ('mul', 'div') and fixed:
     if name == 'div' and eqn.invars[0] is not moving[0]:
       return None
-    size = jnp.max(jnp.abs(fixed[0]))
-    least = jnp.min(jnp.abs(fixed[0]))
-    return bound * (size if name == 'mul' else 1 / least)
+    sizes = jnp.abs(fixed[0])
+    return bound * greatest(sizes if name == 'mul' else 1 / sizes)
   if name == 'dot_general':
     return bound * dense_norm(eqn, int(eqn.invars[0] is moving[0]), fixed[0])
   if name == 'conv_general_dilated' and eqn.invars[0] is moving[0]:
@@ -192,7 +192,7 @@ def _structural(
   )
   rows = affine.apply(jnp.ones(operand.shape, operand.dtype))
   columns = affine.transpose(jnp.ones_like(affine.offset))
-  return jnp.sqrt(jnp.max(rows) * jnp.max(columns))
+  return jnp.sqrt(greatest(rows) * greatest(columns))
 
 
 def _elementwise(

@@ -8,6 +8,7 @@ import numpy as np
 from jax.extend import core
 
 from bort_jax.inversion.operations import aval_of
+from bort_jax.norms import greatest
 
 _SMALL = 256  # side up to which Gram matrices are squared more often
 _CHEAP = 1e10  # operations up to which all frequencies are measured
@@ -33,7 +34,7 @@ def norm_bound(matrices: jax.Array) -> jax.Array:
     Layers by Gram Iteration <https://arxiv.org/abs/2305.16173>`_, 2023
   """
   matrices = _at_least_float32(matrices)
-  largest = jnp.max(jnp.abs(matrices))
+  largest = greatest(jnp.abs(matrices))
   matrices = matrices / jnp.where(largest > 0, largest, 1)
   adjoint = jnp.conj(jnp.swapaxes(matrices, -1, -2))
   wide = matrices.shape[-2] <= matrices.shape[-1]
@@ -49,7 +50,7 @@ def norm_bound(matrices: jax.Array) -> jax.Array:
   start = gram, jnp.zeros(gram.shape[:-2], jnp.abs(gram).dtype)
   gram, logarithm = jax.lax.fori_loop(0, squarings, square, start)
   logarithm = (logarithm + jnp.log(_frobenius(gram))) / 2**squarings
-  return largest * jnp.exp(jnp.max(logarithm) / 2)
+  return largest * greatest(jnp.exp(logarithm / 2))
 
 
 def _frobenius(matrices: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ from bort_jax.metrics.checks import (
 )
 from bort_jax.metrics.chunks import check_chunk, over_pairs, within_memory
 from bort_jax.metrics.errors import MetricError
+from bort_jax.norms import greatest
 from bort_jax.validation import check_number
 
 Method: TypeAlias = Callable[[Any, Any, jax.Array, jax.Array], jax.Array]
@@ -135,6 +136,6 @@ def _sensitivity(
   whole = lambda _, picture: explain(x[picture], target[picture])
   plain = over_pairs(whole, 1, len(x), options.chunk)[:, 0]
   changes = over_pairs(change, options.samples, len(x), options.chunk)
-  most = jnp.max(changes, axis=1)
+  most = greatest(changes, (1,))
   norm = jnp.linalg.norm(plain, axis=1)
   return MaxSensitivity(most, jnp.where(norm > 0, most / norm, jnp.nan))

@@ -68,6 +68,13 @@ def test_parameters_that_are_not_finite_are_named():
     attribution.gradient(shallow, params, X, TARGET)
 
 
+@pytest.mark.parametrize('bad', [jnp.nan, jnp.inf])
+def test_one_bad_number_among_many_is_seen(bad):
+  params = {**PARAMS, 'unused': jnp.ones((300, 300)).at[7, 9].set(bad)}
+  with pytest.raises(AttributionError, match='not finite in params/unused'):
+    attribution.gradient(shallow, params, X, TARGET)
+
+
 @pytest.mark.parametrize('chunk', [0, -1, 1.5, True])
 def test_chunks(chunk):
   with pytest.raises(AttributionError, match='chunk must be an integer'):

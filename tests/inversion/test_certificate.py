@@ -166,6 +166,11 @@ def test_parameters_that_are_known_are_read_under_jit():
     upper(jnp.full(3, jnp.nan))(jnp.ones((1, 3)))
 
 
+def test_one_nan_among_many_numbers_leaves_no_bound():
+  matrices = jnp.ones((40, 64, 64)).at[3, 5, 7].set(jnp.nan)
+  assert jnp.isnan(jax.jit(norm_bound)(matrices))
+
+
 @pytest.mark.parametrize('shape', [(3, 7, 5), (2, 300, 310), (1, 1, 1)])
 def test_norm_bound(shape):
   matrices = jax.random.normal(jax.random.key(1), shape)
