@@ -1,6 +1,5 @@
 """Waiting for other matrices changes nothing but the order."""
 
-import contextlib
 from functools import partial
 from unittest import mock
 
@@ -13,14 +12,18 @@ import pytest
 import bort_jax
 
 SHAPES = {'large': (6, 5), 'small': (3, 4), 'wide': (7, 2)}
+HARD = bort_jax.keep_orthogonal(steps=2)
 CONSTRAINED = {
   'sgd': bort_jax.bort_sgd(0.1, 0.5, momentum=0.9, weight_decay=0.1),
   'adamw': bort_jax.bort_adamw(0.1, 0.5, weight_decay=0.1),
   'in turns': bort_jax.bort_sgd(0.1, 0.5, every=2),
-  'the hard form': optax.chain(
-    optax.sgd(0.1), bort_jax.keep_orthogonal(steps=2)
-  ),
+  'the hard form': optax.chain(optax.sgd(0.1), HARD),
 }
+
+
+@pytest.fixture(params=CONSTRAINED)
+def tx(request):
+  return CONSTRAINED[request.param]
 
 
 def matrices(seed: int):
@@ -31,44 +34,38 @@ def matrices(seed: int):
   }
 
 
-@partial(jax.jit, static_argnums=0)
-def updated(tx, grads, params):
-  updates, _ = tx.update(grads, tx.init(params), params)
-  return updates
+def update(tx, grads, params):
+  return tx.update(grads, tx.init(params), params)[0]
 
 
-@pytest.fixture(params=CONSTRAINED)
-def tx(request):
-  return CONSTRAINED[request.param]
+def slope(tx, grads, params):
+  total = lambda params: optax.tree.sum(update(tx, grads, params))
+  return jax.grad(total)(params)
 
 
-@pytest.fixture
-def waiting_for_nothing():
-  """Barriers let everything through, in what is traced within."""
-  through = mock.patch.object(jax.lax, 'optimization_barrier', lambda x: x)
+@pytest.mark.parametrize('function', [update, slope])
+def test_numbers_are_the_same(function, tx):
+  """Updates to the last bit; their derivatives are summed in another order."""
 
-  @contextlib.contextmanager
-  def lifted():
-    updated.clear_cache()
-    with through:
-      yield
-    updated.clear_cache()
+  def computed():
+    return jax.jit(partial(function, tx))(matrices(0), matrices(1))
 
-  return lifted
-
-
-def test_numbers_are_the_same_to_the_last_bit(tx, waiting_for_nothing):
-  trees = matrices(0), matrices(1)
-  ordered = updated(tx, *trees)
-  with waiting_for_nothing():
-    without = updated(tx, *trees)
-  jax.tree.map(np.testing.assert_array_equal, ordered, without)
+  ordered = computed()
+  with mock.patch.object(jax.lax, 'optimization_barrier', lambda x: x):
+    without = computed()
+  rtol, atol = (0, 0) if function is update else (1e-5, 1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol, atol),
+    ordered,
+    without,
+  )
 
 
 def test_a_matrix_hears_nothing_of_the_others(tx):
   grads, params = matrices(0), matrices(1)
   diverged = params | {'large': {'kernel': jnp.full((6, 5), jnp.nan)}}
-  clean, beside = updated(tx, grads, params), updated(tx, grads, diverged)
+  program = jax.jit(partial(update, tx))
+  clean, beside = program(grads, params), program(grads, diverged)
   for name in ('small', 'wide'):
     jax.tree.map(np.testing.assert_array_equal, clean[name], beside[name])
 
@@ -76,26 +73,12 @@ def test_a_matrix_hears_nothing_of_the_others(tx):
 def test_updates_of_several_networks_are_those_of_each(tx):
   grads, params = matrices(0), matrices(1)
   stack = lambda tree: jax.tree.map(lambda x: jnp.stack([2 * x, x]), tree)
-  both = jax.vmap(partial(updated, tx))(stack(grads), stack(params))
+  program = partial(update, tx)
+  both = jax.jit(jax.vmap(program))(stack(grads), stack(params))
   jax.tree.map(
     lambda several, one: np.testing.assert_allclose(
       several[1], one, rtol=1e-4, atol=1e-5
     ),
     both,
-    updated(tx, grads, params),
-  )
-
-
-def test_derivatives_are_those_without(tx, waiting_for_nothing):
-  def slopes():
-    total = lambda params: optax.tree.sum(updated(tx, matrices(0), params))
-    return jax.jit(jax.grad(total))(matrices(1))
-
-  ordered = slopes()
-  with waiting_for_nothing():
-    without = slopes()
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-    ordered,
-    without,
+    jax.jit(program)(grads, params),
   )

@@ -2,6 +2,8 @@
 
 All kernels of a network, gradients that the step itself makes, parameters and
 state that change in place: as in training, without a network's own memory.
+Results come in the order of the arguments, for jax to pair them with the memory
+that they take over.
 Columns: what XLA plans for the step; what that is more than for the same
 optimizer without a constraint; and, of the latter, how much is due to the order
 in which XLA's CPU compiler does things, by the same step with one kernel alone.
