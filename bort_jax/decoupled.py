@@ -71,7 +71,8 @@ def add_decoupled_bort(
         correct, view, update, decayed, w, kept, strength, a
       )
       work = lambda w: in_turn(is_turn, corrected, add, update, decayed, w)
-      return few_at_once(work, view, w)
+      # branches are taken one after another as it is
+      return few_at_once(work, view, w) if is_turn is True else work(w)
 
     def add(update, decayed, *_):
       return (update + decayed).astype(update.dtype)

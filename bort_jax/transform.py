@@ -141,7 +141,8 @@ def bort(
       add = lambda u, w: on_matrices(correct, view, u, w, strength, a)
       leave = lambda u, w: u
       work = lambda w: in_turn(is_turn, add, leave, update, w)
-      return few_at_once(work, view, w)
+      # branches are taken one after another as it is
+      return few_at_once(work, view, w) if is_turn is True else work(w)
 
     turns = take_turns(axes, updates, every, count)
     return map_matrices(add_to_matrix, axes, updates, params, turns), new_state
