@@ -24,7 +24,7 @@ import update
 from contestants import Contestant, machine, ratio, take_turns
 from results import write_results
 
-NETWORKS = ('resnet50', 'vit_s')
+NETWORKS = ('resnet50', 'vit_s', 'simple_cnn')
 CONTESTANTS = ('bort_sgd', 'bort_adamw')
 
 
@@ -52,7 +52,7 @@ def main(
     *(
       f'| {r["jax"]} | {r["network"]} | {r["optimizer"]} |'
       f' {r["planned"][0] / 1e6:.1f} | {r["planned"][1] / 1e6:.1f} |'
-      f' {r["ms"][0]:.0f} | {r["ms"][1]:.0f} |'
+      f' {r["ms"][0]:.1f} | {r["ms"][1]:.1f} |'
       f' {r["ratio"][0]:.3f} ({r["ratio"][1]:.3f} … {r["ratio"][2]:.3f}) |'
       for r in rows
     ),

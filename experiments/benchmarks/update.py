@@ -155,11 +155,15 @@ def tree_of(leaves: dict[str, Any]) -> dict[str, Any]:
 
 
 def compiled(tx, params: Any) -> Any:
-  """A step that gives (parameters, state) and takes over their memory."""
+  """A step that gives (state, parameters) and takes over their memory.
+
+  They come in the order of the arguments, in which jax hands memory on: in the
+  other, buffers of one shape would change places and be copied.
+  """
 
   def step(grads, state, params):
     updates, state = tx.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
+    return state, optax.apply_updates(params, updates)
 
   state = jax.eval_shape(tx.init, params)
   program = jax.jit(step, donate_argnums=(1, 2))
@@ -199,8 +203,7 @@ def ours(tx, plain: str | None, views: dict[str, MatrixView]) -> Contestant:
   carry = [tx.init(params), params]
 
   def step():
-    params, state = jax.block_until_ready(program(grads, *carry))
-    carry[:] = state, params
+    carry[:] = jax.block_until_ready(program(grads, *carry))
 
   return Contestant(step, plain)
 
