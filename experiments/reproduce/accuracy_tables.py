@@ -37,6 +37,7 @@ _HEADER = (
   '− orthogonal init',
   'orthogonality error',
 )
+_FAR = 5.0  # points; differences beyond are drawn on a logarithmic axis
 
 
 class Line(NamedTuple):
@@ -216,9 +217,12 @@ def figure_of(lines: Sequence[Line]) -> Figure:
       label=optimizer,
     )
   panel.axhline(0, color='grey', lw=0.8)
-  panel.set_yscale('symlog', linthresh=1)  # a seed that diverged is far away
+  if max(map(abs, panel.get_ylim())) > _FAR:  # a seed that diverged
+    panel.set_yscale('symlog', linthresh=1)
   panel.set_xticks(range(len(ways)), ways)
   panel.set_ylabel('test accuracy − plain (points)')
   if optimizers:
-    panel.legend(frameon=False)
+    panel.legend(
+      frameon=False, ncols=4, loc='lower right', bbox_to_anchor=(1, 1)
+    )
   return figure

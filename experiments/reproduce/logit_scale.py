@@ -18,6 +18,15 @@ in time, and it is repeated):
     python experiments/reproduce/logit_scale.py --data-dir DIR \
       --model-options 'widths=(6,12,16,32,64)' --train-split 'train[:10%]'
 
+deeper, as exactly invertible, in twenty minutes each:
+
+    python experiments/reproduce/logit_scale.py --data-dir DIR \
+      --model patch_net --model-options 'strides=(2,2,1,1,1,1)' \
+      --optimizers sgd adamw --batch-norm False
+    python experiments/reproduce/logit_scale.py --data-dir DIR \
+      --model patch_net --model-options 'strides=(2,2,1,1,1,1,1,1,1,1)' \
+      --optimizers sgd adamw --batch-norm False
+
 and again with --data fashion_mnist, which Debian has (dataset-fashion-mnist):
 
     bort-jax prepare fashion_mnist --data-dir DIR \
