@@ -5,6 +5,7 @@ import math
 import pathlib
 import re
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,13 @@ from run_helpers import last_state
 
 from bort_jax import cli, nn, spectrum, terminal
 from bort_jax.progress_bars import cautions
-from bort_jax.train import TrainConfig, loop, train
+from bort_jax.train import (
+  TrainConfig,
+  load_dataset,
+  load_model,
+  loop,
+  train,
+)
 from bort_jax.train.augment import Recipe
 from bort_jax.train.comparison import Listener
 from bort_jax.train.errors import DivergedError, RunError
@@ -92,6 +99,23 @@ def test_the_checkpoint_holds_the_result(finished):
     jax.tree.leaves(restored['params']['conv1']['kernel'])[0],
     expected['conv1']['kernel'][...],
   )
+
+
+def test_a_trained_network_is_loaded_by_its_name(finished):
+  path, comparison = finished
+  digits = load_dataset('digits')
+  pictures = np.float32(digits.test_images) / 255
+  accuracies = {row.network: row.test_accuracy for row in comparison.rows}
+  for name in ('bort', 'adamw'):
+    model: Any = load_model(path, name)
+    found = model(pictures).argmax(-1) == digits.test_labels
+    assert found.mean() == pytest.approx(accuracies[name])
+  best: Any = load_model(path, which='best')
+  assert best(pictures[:2]).shape == (2, 10)
+  with pytest.raises(RunError, match="no network 'sgd'; it has bort, adamw"):
+    load_model(path, 'sgd')
+  with pytest.raises(RunError):
+    load_model(path.parent / 'none')
 
 
 def test_same_seed_same_result(finished, tmp_path):
