@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import jax
+from jax.core import Tracer
 
 from bort_jax.matrices import MatrixView
 
@@ -12,9 +13,11 @@ class FewAtOnce:
 
   Left to itself a compiler may begin with all Gram matrices, and finish when
   all products are there: XLA's for CPUs does, and a copy of the whole tree is
-  alive then. Small matrices still go together, so that cores are not idle and
-  sums over devices can be joined. Where XLA drops barriers before it decides
-  the order, as for CPUs before jax 0.12, all this changes nothing.
+  alive then. Small matrices still go together, so that cores are not idle. On
+  other devices and outside of compiled functions nothing waits: schedulers
+  there mind the memory, and sums over devices, which an order would keep apart,
+  are joined. Where XLA drops barriers before it decides the order, as for CPUs
+  before jax 0.12, all this changes nothing.
 
   Args:
     views: all the matrices that will be worked on, by path.
@@ -34,6 +37,7 @@ class FewAtOnce:
 
   def __init__(self, views: Mapping[str, MatrixView]):
     needs = (view.entries_at_work for view in views.values())
+    self._on_cpu = jax.default_backend() == 'cpu'
     self._room = max(needs, default=0)
     self._used = 0
     self._before: list[jax.Array] = []
@@ -50,7 +54,7 @@ class FewAtOnce:
     if self._used > self._room:
       self._used = view.entries_at_work
       self._before, self._now = self._now, []
-    if self._before:
+    if self._before and self._on_cpu and isinstance(w, Tracer):
       w, _ = jax.lax.optimization_barrier((w, self._before))
     self._now.append(work(w))
     return self._now[-1]

@@ -68,7 +68,8 @@ def let_compiler_place(fn: Callable[..., Any], like: Any, *args: Any) -> Any:
   Returns:
     The result of ``fn``.
   """
-  sharded = filter(_is_sharded, jax.tree.leaves(args))
+  is_sharded = lambda x: has_explicit_axes(jax.typeof(x).sharding)
+  sharded = filter(is_sharded, jax.tree.leaves(args))
   if (first := next(sharded, None)) is None:
     return fn(*args)
   replicated = jax.sharding.NamedSharding(
@@ -85,9 +86,8 @@ def let_compiler_place(fn: Callable[..., Any], like: Any, *args: Any) -> Any:
   return jax.sharding.auto_axes(fn, out_sharding=out_sharding)(*args)
 
 
-def _is_sharded(x: jax.typing.ArrayLike) -> bool:
-  """Whether an array is sharded along an explicit axis of a mesh."""
-  sharding = jax.typeof(x).sharding
+def has_explicit_axes(sharding: Any) -> bool:
+  """Whether a type's sharding is along an explicit axis of a mesh."""
   types = dict(
     zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True)
   )

@@ -1,6 +1,7 @@
 """Convolutions of patches that do not overlap, as the products they are."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from jax import lax
 from jax.extend import core
 
 from bort_jax.loops import fast_order
+from bort_jax.placement import has_explicit_axes
 from bort_jax.rewriting import Replacement, rewritten
 
 
@@ -16,9 +18,9 @@ def as_products(function: Callable) -> Callable:
   """The same function, with some of its convolutions as products of matrices.
 
   They are the 1×1 ones, half the work of a ResNet-50, and those whose kernel is
-  as large as its stride, as the patches of a ViT. XLA's CPU compiler takes two
-  to seven times as long for the gradient of the kernel of a 1×1 convolution,
-  and 28 times for that of the pictures of a ViT
+  as large as its stride, as the patches of a ViT. XLA's CPU compiler takes 1.8
+  to 7 times as long for the gradient of the kernel of a 1×1 convolution, and 28
+  times for that of the pictures of a ViT
   (``experiments/benchmarks/convolutions.py``). Results differ by rounding.
 
   Args:
@@ -29,8 +31,9 @@ def as_products(function: Callable) -> Callable:
     The function, which is traced at each call: use it under :func:`jax.jit`,
     and differentiate what comes out, since what was differentiated before has
     convolutions of other forms. Where JAX runs on other devices than CPUs, the
-    function as it is. What is grouped, dilated, padded or has an output
-    sharding stays a convolution, as does what is mapped over devices inside.
+    function as it is. What is grouped, dilated, padded or sharded
+    explicitly stays a convolution, as does what is mapped over devices inside.
+    Policies of :func:`jax.checkpoint` meet products where convolutions were.
 
   Examples:
     >>> import jax
@@ -69,23 +72,29 @@ def _has_disjoint_patches(eqn: core.JaxprEqn) -> bool:
     and {*options['lhs_dilation'], *options['rhs_dilation']} == {1}
     and options['feature_group_count'] == options['batch_group_count'] == 1
     and options.get('out_sharding') is None
+    and not any(map(_is_sharded, eqn.invars))
   )
+
+
+def _is_sharded(var: Any) -> bool:
+  return has_explicit_axes(var.aval.sharding)
 
 
 def _product(
   x: jax.Array, kernel: jax.Array, options: dict[str, Any]
 ) -> jax.Array:
-  *window, _, outputs = kernel.shape
+  *window, inputs, outputs = kernel.shape
   patches = _patches(x, window, options['window_strides'])
-  kernel = kernel.reshape(-1, outputs)
+  places = patches.shape[: len(window) + 1]
+  size = math.prod(window) * inputs
   product = lax.dot_general(
-    patches.reshape(-1, len(kernel)),
-    kernel,
+    patches.reshape(math.prod(places), size),
+    kernel.reshape(size, outputs),
     (((1,), (0,)), ((), ())),
     options['precision'],
     options['preferred_element_type'],
   )
-  return product.reshape(*patches.shape[: len(window) + 1], outputs)
+  return product.reshape(*places, outputs)
 
 
 def _patches(
@@ -99,6 +108,6 @@ def _patches(
   whole = [p * s for p, s in zip(places, strides, strict=True)]
   x = x[(slice(None), *map(slice, whole))]
   sides = [side for pair in zip(places, strides, strict=True) for side in pair]
-  x = x.reshape(len(x), *sides, x.shape[-1])
+  x = x.reshape(x.shape[0], *sides, x.shape[-1])
   rank = len(sides)
   return x.transpose(0, *range(1, rank, 2), *range(2, rank + 1, 2), rank + 1)

@@ -82,3 +82,20 @@ def test_updates_of_several_networks_are_those_of_each(tx):
     both,
     jax.jit(program)(grads, params),
   )
+
+
+@pytest.mark.parametrize('name', ['sgd', 'in turns', 'the hard form'])
+def test_eagerly_matrices_may_lie_on_different_devices(name):
+  tx, devices = CONSTRAINED[name], jax.devices()
+  if len(devices) < 2:
+    pytest.skip('needs two devices')
+  place = lambda tree: {
+    name: jax.device_put(leaf, devices[i % 2])
+    for i, (name, leaf) in enumerate(tree.items())
+  }
+  spread = update(tx, place(matrices(0)), place(matrices(1)))
+  jax.tree.map(
+    partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+    spread,
+    update(tx, matrices(0), matrices(1)),
+  )

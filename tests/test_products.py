@@ -128,3 +128,25 @@ def test_inside_of_remat_scan_and_functions_with_their_own_derivatives():
   expected = jax.jit(gradients(call))(k, x)
   for one, other in zip(found, expected, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('axis', [0, 1], ids=['batch', 'space'])
+def test_what_is_sharded_explicitly_stays(axis):
+  if len(jax.devices()) < 2:
+    pytest.skip('needs two devices')
+  explicit = jax.sharding.AxisType.Explicit
+  mesh = jax.make_mesh((2,), ('d',), axis_types=(explicit,))
+  spec = jax.sharding.PartitionSpec(*[None] * axis, 'd')
+  k, x = operands((2, 2), sizes=(8, 8))
+  call = convolution((2, 2))
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(x, spec)
+    found = jax.jit(as_products(call))(k, placed)
+  np.testing.assert_allclose(found, call(k, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(('inputs', 'outputs'), [(0, 2), (2, 0)])
+def test_of_no_channels(inputs, outputs):
+  k, x = operands((1, 1), inputs, outputs)
+  call = convolution((1, 1))
+  np.testing.assert_array_equal(jax.jit(as_products(call))(k, x), call(k, x))

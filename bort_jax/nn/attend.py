@@ -43,12 +43,15 @@ def attend(
   """
   query, key, value = (_heads(x, num_heads) for x in (query, key, value))
   wide = jnp.promote_types(query.dtype, jnp.float32)
+  scale = 1 / math.sqrt(query.shape[-1])
+  is_wide = query.dtype == wide
+  if is_wide:  # fewer numbers than there are logits
+    query = query * scale
   logits = jnp.einsum(
-    'nhqd,nhkd->nhqk',
-    query / math.sqrt(query.shape[-1]),  # fewer numbers than there are logits
-    key,
-    preferred_element_type=wide,
+    'nhqd,nhkd->nhqk', query, key, preferred_element_type=wide
   )
+  if not is_wide:  # which would be rounded again
+    logits = logits * scale
   if bias is not None:
     logits = logits + bias.astype(wide)
   if mask is not None:
@@ -56,9 +59,10 @@ def attend(
   weights = jax.nn.softmax(logits).astype(value.dtype)
   mixed = jnp.einsum('nhqk,nhkd->nhqd', weights, value)
   tokens = mixed.swapaxes(1, 2)  # (N, T, heads, width of a head)
-  return tokens.reshape(*tokens.shape[:2], -1)
+  return tokens.reshape(*tokens.shape[:2], tokens.shape[2] * tokens.shape[3])
 
 
 def _heads(x: jax.Array, num_heads: int) -> jax.Array:
   """(N, T, width) to (N, heads, T, width / heads)."""
-  return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
+  size = x.shape[-1] // num_heads
+  return x.reshape(*x.shape[:2], num_heads, size).swapaxes(1, 2)

@@ -12,6 +12,7 @@ on two cores an hour:
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import tempfile
@@ -114,10 +115,13 @@ def found_in(run_dir: pathlib.Path) -> dict[str, Any]:
     if row['network'] != 'untrained'
   ]
   steps, passes = read_metrics(run_dir, result['network'])
-  losses = np.array_split([step.loss for step in steps], len(passes) - 1)
+  ends = [one.step for one in passes]
   return {
-    'steps': len(steps),
-    'losses': [float(np.mean(of_pass)) for of_pass in losses],
+    'steps': ends[-1],
+    'losses': [
+      float(np.mean([s.loss for s in steps if start < s.step <= end]))
+      for start, end in itertools.pairwise(ends)
+    ],
     'spectra': [spectrum(one.kernels) for one in (passes[0], passes[-1])],
     'seconds': result['seconds'],
   }

@@ -59,3 +59,14 @@ def test_the_softmax_is_as_wide_as_the_input_and_float32_at_least():
   np.testing.assert_allclose(
     np.asarray(found, 'float64'), expected.reshape(found.shape), atol=0.03
   )
+
+
+def test_halves_lose_no_more_than_by_jax_and_no_tokens_are_none():
+  qkv, bias = arrays()
+  half = [x.astype('bfloat16') for x in qkv]
+  exact = attend(*(x.astype('float32') for x in half), HEADS, bias)
+  error = lambda y: float(jnp.abs(y.astype('float32') - exact).mean())
+  ours, theirs = attend(*half, HEADS, bias), of_jax(*half, bias, None)
+  assert error(ours) <= 1.2 * error(theirs)
+  nothing = jnp.zeros((0, TOKENS, HEADS * WIDTH))
+  assert attend(nothing, nothing, nothing, HEADS).shape == nothing.shape
