@@ -6,7 +6,9 @@ After the authors' second code: Adam at 1e-3 with five epochs of warm-up and a
 cosine, batch 256, 90 epochs, binary cross-entropy with no target below 1/1000,
 adaptive gradient clipping at 0.01, random crops and mirrors, B = 2, uncentred
 batch norm without bias. Published: 75.88 % top-1. Needs a node of accelerators.
-Not measured here.
+Measured here: that it runs, 200 steps of four pictures; the loss falls from
+0.01481 to 0.01479 in four passes, with a learning rate scaled by the batch
+(``imagenet_recipes.py``).
 """
 
 from bort_jax.train import TrainConfig

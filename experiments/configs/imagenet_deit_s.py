@@ -9,7 +9,9 @@ differs in that there are no distillation, repeated augmentation and random
 erasing; pictures are in 0 … 1, resized bilinearly; pictures, not batches, get
 Mixup or CutMix; the cosine ends at zero; and the logits have a learned scale.
 DeiT reports 79.8 %; the Bort paper 80.41 % with Bort and 79.79 % without. Needs
-a node of accelerators. Not measured here.
+a node of accelerators. Measured here: that it runs, 200 steps of four pictures;
+the loss falls from 6.99 to 6.71 in four passes, with a learning rate scaled to
+4e-6 (``imagenet_recipes.py``).
 """
 
 from bort_jax.train import TrainConfig

@@ -8,7 +8,8 @@ weight decay 1e-4, residual branches that start at zero. It differs in a cosine
 in the place of steps, label smoothing 0.1, plain momentum, pictures in 0 … 1
 and a learned scale of the logits. Recipes of this kind are known to reach 76 to
 77 %; the Bort paper reports 77.60 % with Bort and 76.57 % without. Needs a node
-of accelerators. Not measured here.
+of accelerators. Measured here: that it runs, 200 steps of four pictures; the
+loss falls from 7.01 to 5.82 in four passes (``imagenet_recipes.py``).
 """
 
 from bort_jax.train import TrainConfig
