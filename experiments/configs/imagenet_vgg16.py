@@ -5,7 +5,9 @@
 
 2×2 convolutions of stride 2 for pooling, leaky ReLU of slope 0.5, no
 normalization. The paper reports 73.36 % with Bort and 73.13 % without, and not
-its settings: these are ours. Needs a node of accelerators. Not measured here.
+its settings: these are ours. Needs a node of accelerators. Measured
+here: that it runs, 40 steps of four pictures; the loss falls from 7.20 to 5.94
+in four passes (``imagenet_recipes.py``).
 """
 
 from bort_jax.train import TrainConfig

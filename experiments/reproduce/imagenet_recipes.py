@@ -155,8 +155,8 @@ def write(rows: list[dict[str, Any]]) -> None:
       settings['train_split'],
       str(settings['batch_size']),
       str(found['steps']),
-      f'{found["losses"][0]:.3f}',
-      f'{found["losses"][-1]:.3f}',
+      f'{found["losses"][0]:.4g}',
+      f'{found["losses"][-1]:.4g}',
       *('{:.2g} … {:.2g}'.format(*ends) for ends in found['spectra']),
       f'{found["seconds"] / found["steps"]:.1f}',
     ]

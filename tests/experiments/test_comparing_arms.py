@@ -297,7 +297,7 @@ def test_a_recipe_is_shrunk_and_told(tmp_path, monkeypatch):
   assert kept.find(facts)
   imagenet_recipes.write(kept.rows)
   text = (tmp_path / 'table.md').read_text()
-  assert '| 200 | 7.000 | 5.500 | 0.1 … 2 | 0.5 … 1.5 | 2.0 |' in text
+  assert '| 200 | 7 | 5.5 | 0.1 … 2 | 0.5 … 1.5 | 2.0 |' in text
 
 
 def test_what_is_told_of_a_recipe_is_what_its_run_wrote(tmp_path):
