@@ -11,11 +11,12 @@ from arms import Arm
 from fitting import Task
 
 Row = Mapping[str, Any]
-FAILED = 0.5  # test accuracy below which a training is called failed
+CHANCE = 0.2  # test accuracy below which ten classes might be guessed
 FAILED_NOTE = (
-  f' A seed failed whose accuracy is below {FAILED:.0%} or whose numbers are'
-  ' not finite; it counts in means and differences, whose intervals then say'
-  ' little, but not in the orthogonality error if they are not finite.'
+  f' A seed failed whose accuracy is below {CHANCE:.0%}, or below two thirds'
+  ' of the best of its arm, or whose numbers are not finite; it counts in means and'
+  ' differences, whose intervals then say little, but not in the orthogonality'
+  ' error if they are not finite.'
 )
 
 
@@ -85,9 +86,11 @@ def rate_in(grid: Sequence[float], rate: float) -> str:
 
 def seeds_cell(rows: Sequence[Row]) -> str:
   """How many seeds there are, and how many of them failed."""
+  accuracies = [row['found']['accuracy'] for row in rows]
+  least = max(CHANCE, 2 / 3 * max(accuracies))
   failed = sum(
-    not row['found']['kernels'] or row['found']['accuracy'] < FAILED
-    for row in rows
+    not row['found']['kernels'] or accuracy < least
+    for row, accuracy in zip(rows, accuracies, strict=True)
   )
   return f'{len(rows)}, {failed} failed' if failed else str(len(rows))
 
