@@ -14,9 +14,9 @@ Row = Mapping[str, Any]
 CHANCE = 0.2  # test accuracy below which ten classes might be guessed
 FAILED_NOTE = (
   f' A seed failed whose accuracy is below {CHANCE:.0%}, or below two thirds'
-  ' of the best of its arm, or whose numbers are not finite; it counts in means and'
-  ' differences, whose intervals then say little, but not in the orthogonality'
-  ' error if they are not finite.'
+  ' of the best of its arm, or whose numbers are not finite; it counts in means'
+  ' and differences, whose intervals then say little, but not in the'
+  ' orthogonality error if they are not finite.'
 )
 
 
