@@ -1,5 +1,7 @@
 """Attention's averages, beside those of jax.nn."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from bort_jax.nn.attend import attend
 TOKENS, HEADS, WIDTH = 5, 2, 6
 
 
-def arrays(dtype='float32'):
+def arrays(dtype='float32') -> tuple[Any, Any]:
   keys = jax.random.split(jax.random.key(0), 4)
   shape = (3, TOKENS, HEADS * WIDTH)
   qkv = [jax.random.normal(key, shape, dtype) for key in keys[:3]]
@@ -53,7 +55,7 @@ def test_the_softmax_is_as_wide_as_the_input_and_float32_at_least():
     np.testing.assert_allclose(
       found, expected.reshape(found.shape), rtol=0, atol=1e-14
     )
-  half = [x.astype('bfloat16') for x in qkv]
+  half: Any = [x.astype('bfloat16') for x in qkv]
   found = attend(*half, HEADS)
   assert found.dtype == 'bfloat16'
   np.testing.assert_allclose(
@@ -63,7 +65,7 @@ def test_the_softmax_is_as_wide_as_the_input_and_float32_at_least():
 
 def test_halves_lose_no_more_than_by_jax_and_no_tokens_are_none():
   qkv, bias = arrays()
-  half = [x.astype('bfloat16') for x in qkv]
+  half: Any = [x.astype('bfloat16') for x in qkv]
   exact = attend(*(x.astype('float32') for x in half), HEADS, bias)
   error = lambda y: float(jnp.abs(y.astype('float32') - exact).mean())
   ours, theirs = attend(*half, HEADS, bias), of_jax(*half, bias, None)

@@ -104,7 +104,7 @@ def test_the_checkpoint_holds_the_result(finished):
 def test_a_trained_network_is_loaded_by_its_name(finished):
   path, comparison = finished
   digits = load_dataset('digits')
-  pictures = np.float32(digits.test_images) / 255
+  pictures: Any = np.float32(digits.test_images) / 255
   accuracies = {row.network: row.test_accuracy for row in comparison.rows}
   for name in ('bort', 'adamw'):
     model: Any = load_model(path, name)
