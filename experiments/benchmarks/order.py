@@ -18,10 +18,10 @@ from typing import Any
 from unittest import mock
 
 import jax
-import optax
+import jax.numpy as jnp
 import tyro
 import update
-from contestants import Contestant, machine, ratio, take_turns
+from contestants import machine, ratio, take_turns
 from results import write_results
 
 NETWORKS = ('resnet50', 'vit_s', 'simple_cnn')
@@ -74,9 +74,10 @@ def measured(
     tx, _ = update.optimizers(views)[name]
     for ordered in (False, True):
       with contextlib.nullcontext() if ordered else without_order():
-        program = compiled(tx, params)
+        program = update.compiled(tx, params)
       programs[name, ordered] = program
-      steps[name, ordered] = in_place(program, grads, tx.init(params), params)
+      own = jax.tree.map(jnp.copy, params)
+      steps[name, ordered] = update.in_place(program, grads, tx.init(own), own)
   take_turns(steps, repeats)
   rows = []
   for name in contestants:
@@ -101,28 +102,6 @@ def measured(
 def without_order() -> Any:
   """Barriers let everything through."""
   return mock.patch.object(jax.lax, 'optimization_barrier', lambda x: x)
-
-
-def compiled(tx, params: Any) -> Any:
-  """A step that gives (state, parameters) and takes over their memory."""
-
-  def step(grads, state, params):
-    updates, state = tx.update(grads, state, params)
-    return state, optax.apply_updates(params, updates)
-
-  state = jax.eval_shape(tx.init, params)
-  program = jax.jit(step, donate_argnums=(1, 2))
-  return program.lower(params, state, params).compile()
-
-
-def in_place(program: Any, grads: Any, state: Any, params: Any) -> Contestant:
-  """Steps of a program, on parameters of its own."""
-  carry = [state, jax.tree.map(jax.numpy.copy, params)]
-
-  def step():
-    carry[:] = jax.block_until_ready(program(grads, *carry))
-
-  return Contestant(step)
 
 
 if __name__ == '__main__':

@@ -200,7 +200,14 @@ def ours(tx, plain: str | None, views: dict[str, MatrixView]) -> Contestant:
   params = random_kernels(views, 0)
   grads = _shared_gradients(views)
   program = compiled(tx, params)
-  carry = [tx.init(params), params]
+  return in_place(program, grads, tx.init(params), params, plain)
+
+
+def in_place(
+  program: Any, grads: Any, state: Any, params: Any, plain: str | None = None
+) -> Contestant:
+  """Steps of a compiled program, which takes over state and parameters."""
+  carry = [state, params]
 
   def step():
     carry[:] = jax.block_until_ready(program(grads, *carry))
