@@ -205,7 +205,8 @@ def figure_of(lines: Sequence[Line]) -> Figure:
   optimizers = list(dict.fromkeys(optimizer for optimizer, _ in apart))
   for i, optimizer in enumerate(optimizers):
     shown = [way for way in ways if (optimizer, way) in apart]
-    places = [ways.index(way) + 0.15 * (i - 1.5) for way in shown]
+    offset = 0.15 * (i - (len(optimizers) - 1) / 2)
+    places = [ways.index(way) + offset for way in shown]
     found = [apart[optimizer, way] for way in shown]
     panel.errorbar(
       places,
@@ -220,6 +221,7 @@ def figure_of(lines: Sequence[Line]) -> Figure:
   if max(map(abs, panel.get_ylim())) > _FAR:  # a seed that diverged
     panel.set_yscale('symlog', linthresh=1)
   panel.set_xticks(range(len(ways)), ways)
+  panel.set_xlim(-0.5, max(len(ways), 1) - 0.5)
   panel.set_ylabel('test accuracy − plain (points)')
   if optimizers:
     panel.legend(
